@@ -1,0 +1,93 @@
+"""Every error the applier raises, as one tree.
+
+The docstring of a class is its message: `str(error)` is the docstring with the attributes filled in.
+`exit_code` is what the command line ends with.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class ApplierError(Exception):
+    """The applier failed: {detail}"""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, **facts: Any) -> None:
+        self.facts = facts
+        for name, value in facts.items():
+            setattr(self, name, value)
+        super().__init__(facts)
+
+    def __str__(self) -> str:
+        template = " ".join((type(self).__doc__ or type(self).__name__).split())
+        return template.format_map(self.facts)
+
+
+class UsageError(ApplierError):
+    """{detail}"""
+
+    exit_code = 2
+
+
+class PreflightFailed(ApplierError):
+    """The preconditions do not hold: {detail}"""
+
+    exit_code = 3
+
+
+class DataError(ApplierError):
+    """Stopped: {detail}"""
+
+    exit_code = 4
+
+
+class Temporary(ApplierError):
+    """Gave up after {attempts} attempts: {detail}"""
+
+    exit_code = 75
+
+
+# --- bytes that are not what they claim to be ---------------------------------------------------------
+
+
+class CorruptEvent(DataError):
+    """Corrupt event in the binary log at {place}: {detail}. Nothing from this event on was applied.
+    Check the source's disk and network, then start again: the applier resumes after the last
+    committed transaction."""
+
+
+class UnsupportedEvent(DataError):
+    """Event type {event_type} at {place} is not known to this version and is not flagged ignorable.
+    Nothing from this transaction on was applied."""
+
+
+# --- the source ----------------------------------------------------------------------------------------
+
+
+class SourceError(ApplierError):
+    """The source refused: {detail}"""
+
+    exit_code = 3
+
+
+class SourceLost(Temporary):
+    """The connection to the source was lost and did not come back within {attempts} attempts: {detail}"""
+
+
+class PurgedTransactions(SourceError):
+    """The source has purged binary logs that the target still needs: {detail}. Copy the data again
+    (applier migrate), or restore the missing binary logs on the source."""
+
+
+# --- the target ----------------------------------------------------------------------------------------
+
+
+class TargetLost(Temporary):
+    """The connection to the target was lost and did not come back within {attempts} attempts: {detail}"""
+
+
+class ApplyError(DataError):
+    """Transaction {gtid} could not be applied: {detail}. Everything before it is committed, nothing
+    after it."""
