@@ -56,6 +56,7 @@ cdef struct Row:
     uint32_t before_length
     uint32_t after_length
     uint32_t event                    # index into Batch.events of the row event
+    uint32_t table                    # index into Batch.tables
     uint32_t touch_first              # index into Batch.touches; the first is the row's identity if the plan has one
     uint16_t touch_count
     uint8_t kind                      # RowKind
@@ -64,6 +65,7 @@ cdef struct Row:
 cdef class Batch:
     cdef readonly uint64_t number             # 0, 1, 2 … in log order
     cdef readonly list buffers                # what the pointers point into
+    cdef readonly list tables                 # a (TableMap, TablePlan) pair for each table map met, set by the decoder
     cdef readonly str file                    # binlog file of its last event
     cdef readonly object format_description   # bytes of the FDE in force, checksum off (for BINLOG)
     cdef readonly object failure              # an ApplierError to raise when everything before has been applied, or None
