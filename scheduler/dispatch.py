@@ -1,0 +1,123 @@
+"""From the scheduler to the workers: one queue of decoded batches, from whose head free workers take units."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Generic
+
+from scheduler.grouping import B, GroupLimits, Slice, Unit
+from scheduler.queues import QueueAborted
+
+
+class WorkQueue(Generic[B]):
+    """Units leave in sequence order, so the oldest one never waits for one that is still in the queue.
+
+    Bounded in bytes: `put` blocks the scheduler, and through it the reader, while the workers are behind.
+    The parts of a transaction that is cut into parts all go to the worker that took the first one."""
+
+    def __init__(self, *, limits: GroupLimits, bytes_max: int) -> None:
+        self.limits = limits
+        self.bytes_max = bytes_max
+        self.bytes = 0
+        self.transactions = 0
+        self._batches: deque[tuple[B, int]] = deque()  # batch, its size when it was put
+        self._cursor = 0  # first transaction of the head batch that was not yet taken
+        self._parts_owned = False
+        self._closed = False
+        self._aborted = False
+        lock = threading.Lock()
+        self._not_empty = threading.Condition(lock)
+        self._part_ready = threading.Condition(lock)
+        self._not_full = threading.Condition(lock)
+
+    def put(self, batch: B) -> None:
+        """Raises QueueAborted."""
+        size = batch.memory_bytes
+        with self._not_full:
+            while self._batches and self.bytes + size > self.bytes_max and not self._aborted:
+                self._not_full.wait()
+            if self._aborted:
+                raise QueueAborted
+            self._batches.append((batch, size))
+            self.bytes += size
+            self.transactions += len(batch)
+            if self._parts_owned:
+                self._part_ready.notify()
+            else:
+                self._not_empty.notify(len(batch))
+
+    def take(self) -> Unit[B] | None:
+        """The next unit; None when the queue is closed and empty. Raises QueueAborted."""
+        with self._not_empty:
+            while (not self._batches or self._parts_owned) and not self._aborted:
+                if self._closed and not self._batches:
+                    return None
+                self._not_empty.wait()
+            if self._aborted:
+                raise QueueAborted
+            unit = self._take_run(self.limits)
+            if not unit.last_part:
+                self._parts_owned = True
+            return unit
+
+    def take_part(self) -> Unit[B]:
+        """The next part of the transaction whose earlier part the caller took. Raises QueueAborted."""
+        with self._part_ready:
+            while not self._batches and not self._aborted:
+                self._part_ready.wait()
+            if self._aborted:
+                raise QueueAborted
+            unit = self._take_run(GroupLimits())
+            if unit.last_part:
+                self._parts_owned = False
+                self._not_empty.notify_all()
+            return unit
+
+    def _take_run(self, limits: GroupLimits) -> Unit[B]:
+        batch, _ = self._batches[0]
+        first = batch.sequence_number(self._cursor)
+        unit: Unit[B] = Unit(sequence_first=first, sequence_last=first - 1, last_committed=0)
+        while self._batches:
+            batch, _ = self._batches[0]
+            room = limits.transactions_max - unit.transactions
+            bytes_room = limits.bytes_max - unit.size_bytes
+            if unit.slices and (room <= 0 or bytes_room <= 0):
+                break
+            cut = batch.cut(self._cursor, max(room, 1), max(bytes_room, 0), first)
+            if cut.alone and unit.slices:
+                break
+            unit.slices.append(Slice(batch, self._cursor, cut.end))
+            unit.sequence_last = cut.sequence_last
+            unit.last_committed = max(unit.last_committed, cut.last_committed)
+            unit.size_bytes += cut.size_bytes
+            unit.first_part, unit.last_part = cut.first_part, cut.last_part
+            finished = self._advance(cut.end)
+            if cut.alone or not finished:
+                break
+        return unit
+
+    def _advance(self, end: int) -> bool:
+        """Moves the cursor; True when the head batch is used up."""
+        batch, size = self._batches[0]
+        self.transactions -= end - self._cursor
+        self._cursor = end
+        if end < len(batch):
+            return False
+        self._batches.popleft()
+        self._cursor = 0
+        self.bytes -= size
+        self._not_full.notify()
+        return True
+
+    def close(self) -> None:
+        with self._not_empty:
+            self._closed = True
+            self._not_empty.notify_all()
+
+    def abort(self) -> None:
+        with self._not_empty:
+            self._aborted = True
+            self._not_empty.notify_all()
+            self._part_ready.notify_all()
+            self._not_full.notify_all()

@@ -1,0 +1,77 @@
+"""Consecutive transactions → the unit that one worker applies and commits.
+
+A unit is one transaction, or with group limits above one as many as are waiting when a worker becomes free:
+without a backlog every unit is one transaction, with a backlog units grow up to the limits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+
+class Cut(NamedTuple):
+    """How far a unit reaches into one batch."""
+
+    end: int  # index of the first transaction that is not in the unit
+    sequence_last: int
+    last_committed: int  # what the unit needs from outside itself
+    size_bytes: int
+    alone: bool  # a barrier, or a part of a very large transaction: a unit of its own
+    first_part: bool
+    last_part: bool
+
+
+class SchedulableBatch(Protocol):
+    """What the scheduler sees of a decoded batch of transactions."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def memory_bytes(self) -> int: ...
+    @property
+    def first_sequence_number(self) -> int: ...
+    def __len__(self) -> int: ...
+
+    def sequence_number(self, index: int) -> int: ...
+
+    def cut(self, start: int, transactions_max: int, bytes_max: int, unit_first: int) -> Cut:
+        """The longest run from `start` within the limits. At least one transaction; a barrier only by itself."""
+        ...
+
+
+B = TypeVar("B", bound=SchedulableBatch)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLimits:
+    """Most that one unit may hold; it is closed by whichever is reached first."""
+
+    transactions_max: int = 1
+    bytes_max: int = 8 << 20
+
+
+@dataclass(slots=True)
+class Slice(Generic[B]):
+    """Transactions `first` to `end` (exclusive) of a batch."""
+
+    batch: B
+    first: int
+    end: int
+
+
+@dataclass(slots=True)
+class Unit(Generic[B]):
+    """Consecutive transactions that commit together."""
+
+    sequence_first: int
+    sequence_last: int
+    last_committed: int  # everything up to here must have committed before the unit executes
+    slices: list[Slice[B]] = field(default_factory=list)
+    size_bytes: int = 0
+    first_part: bool = True
+    last_part: bool = True
+
+    @property
+    def transactions(self) -> int:
+        return self.sequence_last - self.sequence_first + 1
