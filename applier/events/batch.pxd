@@ -25,6 +25,7 @@ cdef enum TransactionFlags:
     T_DDL = 256           # a single query event that commits by itself: schema may change
     T_XA = 512            # ends with XA PREPARE
     T_KEYS_UNKNOWN = 1024 # the decoder could not name the keys (implies T_BARRIER)
+    T_SCHEMA = 2048       # the schema may differ after it (set with T_DDL, and for CREATE TABLE … SELECT)
 
 # struct of one transaction, or of one part of a very large one (parts share the sequence number).
 cdef struct Transaction:
@@ -62,6 +63,11 @@ cdef struct Row:
     uint8_t kind                      # RowKind
     uint8_t flags
 
+# Memory that events point into: never moves, freed with its last owner. Python sees a writable buffer.
+cdef class Buffer:
+    cdef uint8_t* data
+    cdef readonly size_t capacity             # bytes
+
 cdef class Batch:
     cdef readonly uint64_t number             # 0, 1, 2 … in log order
     cdef readonly list buffers                # what the pointers point into
@@ -80,7 +86,10 @@ cdef class Batch:
     cdef size_t row_count
     cdef size_t row_capacity
     cdef Touches touches
+    cdef readonly uint64_t byte_count         # of the events of its transactions, uncompressed
+    cdef uint64_t inflated_bytes              # of buffers that hold inflated payloads
 
-    cdef int add_event(self, uint8_t* data, uint32_t length, uint8_t type) except -1
-    cdef Transaction* add_transaction(self) except NULL
-    cdef Row* add_row(self) except NULL
+    # Each appends and may move its array: pointers into it are good until the next call. MemoryError.
+    cdef int add_event(self, uint8_t* data, uint32_t length, uint8_t type) except -1 nogil
+    cdef Transaction* add_transaction(self) except NULL nogil
+    cdef Row* add_row(self) except NULL nogil
