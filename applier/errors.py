@@ -63,6 +63,23 @@ class UnsupportedEvent(DataError):
     Nothing from this transaction on was applied."""
 
 
+# --- connecting, to either side ------------------------------------------------------------------------
+
+
+class AccessDenied(PreflightFailed):
+    """The {role} {place} does not let user {user} in: {detail}"""
+
+
+class Unreachable(Temporary):
+    """The {role} {place} cannot be reached: {detail}"""
+
+
+class UnknownHost(Unreachable):
+    """The {role}'s host name {host!r} is not known: {detail}"""
+
+    exit_code = 3
+
+
 # --- the source ----------------------------------------------------------------------------------------
 
 
