@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from typing import Generic
 
-from scheduler.grouping import B, GroupLimits, Slice, Unit
+from scheduler.grouping import B, CutFunction, GroupLimits, Slice, Unit
 from scheduler.queues import QueueAborted
 
 
@@ -16,7 +16,8 @@ class WorkQueue(Generic[B]):
     Bounded in bytes: `put` blocks the scheduler, and through it the reader, while the workers are behind.
     The parts of a transaction that is cut into parts all go to the worker that took the first one."""
 
-    def __init__(self, *, limits: GroupLimits, bytes_max: int) -> None:
+    def __init__(self, cut: CutFunction[B], *, limits: GroupLimits, bytes_max: int) -> None:
+        self._cut = cut
         self.limits = limits
         self.bytes_max = bytes_max
         self.bytes = 0
@@ -37,7 +38,7 @@ class WorkQueue(Generic[B]):
         with self._not_full:
             while self._batches and self.bytes + size > self.bytes_max and not self._aborted:
                 self._not_full.wait()
-            if self._aborted:
+            if self._aborted or self._closed:
                 raise QueueAborted
             self._batches.append((batch, size))
             self.bytes += size
@@ -64,9 +65,9 @@ class WorkQueue(Generic[B]):
     def take_part(self) -> Unit[B]:
         """The next part of the transaction whose earlier part the caller took. Raises QueueAborted."""
         with self._part_ready:
-            while not self._batches and not self._aborted:
+            while not self._batches and not self._aborted and not self._closed:
                 self._part_ready.wait()
-            if self._aborted:
+            if self._aborted or not self._batches:
                 raise QueueAborted
             unit = self._take_run(GroupLimits())
             if unit.last_part:
@@ -75,23 +76,17 @@ class WorkQueue(Generic[B]):
             return unit
 
     def _take_run(self, limits: GroupLimits) -> Unit[B]:
-        batch, _ = self._batches[0]
-        first = batch.sequence_number(self._cursor)
-        unit: Unit[B] = Unit(sequence_first=first, sequence_last=first - 1, last_committed=0)
+        unit: Unit[B] = Unit()
         while self._batches:
             batch, _ = self._batches[0]
             room = limits.transactions_max - unit.transactions
             bytes_room = limits.bytes_max - unit.size_bytes
             if unit.slices and (room <= 0 or bytes_room <= 0):
                 break
-            cut = batch.cut(self._cursor, max(room, 1), max(bytes_room, 0), first)
+            cut = self._cut(batch, self._cursor, room, max(bytes_room, 0), unit.sequence_first)
             if cut.alone and unit.slices:
                 break
-            unit.slices.append(Slice(batch, self._cursor, cut.end))
-            unit.sequence_last = cut.sequence_last
-            unit.last_committed = max(unit.last_committed, cut.last_committed)
-            unit.size_bytes += cut.size_bytes
-            unit.first_part, unit.last_part = cut.first_part, cut.last_part
+            unit.add(Slice(batch, self._cursor, cut.end), cut)
             finished = self._advance(cut.end)
             if cut.alone or not finished:
                 break
@@ -114,6 +109,17 @@ class WorkQueue(Generic[B]):
         with self._not_empty:
             self._closed = True
             self._not_empty.notify_all()
+            self._part_ready.notify_all()
+
+    def drain(self) -> None:
+        """Gives out nothing more: units that were taken finish, the rest is read again at the next start."""
+        with self._not_empty:
+            self._closed = True
+            self._batches.clear()
+            self.bytes = self.transactions = 0
+            self._not_empty.notify_all()
+            self._part_ready.notify_all()
+            self._not_full.notify_all()
 
     def abort(self) -> None:
         with self._not_empty:

@@ -14,6 +14,7 @@ class Cut(NamedTuple):
     """How far a unit reaches into one batch."""
 
     end: int  # index of the first transaction that is not in the unit
+    sequence_first: int
     sequence_last: int
     last_committed: int  # what the unit needs from outside itself
     size_bytes: int
@@ -26,21 +27,23 @@ class SchedulableBatch(Protocol):
     """What the scheduler sees of a decoded batch of transactions."""
 
     @property
-    def number(self) -> int: ...
-    @property
     def memory_bytes(self) -> int: ...
-    @property
-    def first_sequence_number(self) -> int: ...
     def __len__(self) -> int: ...
-
-    def sequence_number(self, index: int) -> int: ...
-
-    def cut(self, start: int, transactions_max: int, bytes_max: int, unit_first: int) -> Cut:
-        """The longest run from `start` within the limits. At least one transaction; a barrier only by itself."""
-        ...
 
 
 B = TypeVar("B", bound=SchedulableBatch)
+BatchFrom = TypeVar("BatchFrom", bound=SchedulableBatch, contravariant=True)
+
+
+class CutFunction(Protocol[BatchFrom]):
+    """The longest run of transactions of `batch` from `start` on within the limits.
+
+    At least one transaction; a barrier only by itself. `unit_first` is the sequence number of the unit's first
+    transaction, 0 when the unit begins here: dependencies inside the unit do not count."""
+
+    def __call__(
+        self, batch: BatchFrom, start: int, transactions_max: int, bytes_max: int, unit_first: int
+    ) -> Cut: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +67,9 @@ class Slice(Generic[B]):
 class Unit(Generic[B]):
     """Consecutive transactions that commit together."""
 
-    sequence_first: int
-    sequence_last: int
-    last_committed: int  # everything up to here must have committed before the unit executes
+    sequence_first: int = 0
+    sequence_last: int = -1
+    last_committed: int = 0  # everything up to here must have committed before the unit executes
     slices: list[Slice[B]] = field(default_factory=list)
     size_bytes: int = 0
     first_part: bool = True
@@ -75,3 +78,12 @@ class Unit(Generic[B]):
     @property
     def transactions(self) -> int:
         return self.sequence_last - self.sequence_first + 1
+
+    def add(self, piece: Slice[B], cut: Cut) -> None:
+        if not self.slices:
+            self.sequence_first = cut.sequence_first
+        self.slices.append(piece)
+        self.sequence_last = cut.sequence_last
+        self.last_committed = max(self.last_committed, cut.last_committed)
+        self.size_bytes += cut.size_bytes
+        self.first_part, self.last_part = cut.first_part, cut.last_part

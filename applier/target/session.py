@@ -1,0 +1,208 @@
+"""One session on the target: sends framed statements, counts their replies, and carries out commit decisions.
+
+PyMySQL does the handshake; after that statements go over its socket directly, because its own reader believes the
+"more results" flag, which BINLOG does not set reliably. Over a plain socket the worker that commits just before us
+sends our COMMIT. A TLS connection must not be used by two threads at once, so there we are woken to send it ourselves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import pymysql
+
+from applier.connection import ServerAddress, connect, raw_socket
+from applier.events.statement import encode_format_description
+from applier.target import wire
+from applier.target.wire import ReplyCounter, ServerReplied, WireLost
+from scheduler.clock import Decision
+
+log = logging.getLogger(__name__)
+
+PACKET_BYTES_MAX: Final = 0xFFFFFF
+ANSWER_SECONDS: Final = 60.0  # longest that a row transaction may stay without an answer on a link that is up
+
+SESSION_VARIABLES: Final[dict[str, str]] = {
+    "autocommit": "1",
+    "transaction_isolation": "'READ-COMMITTED'",  # leaves few gap locks
+    "sql_mode": "''",
+    "time_zone": "'+00:00'",
+    "wait_timeout": "31536000",
+    "net_write_timeout": "3600",
+    "net_read_timeout": "3600",
+    "session_track_schema": "0",  # keeps the replies small
+    "session_track_system_variables": "''",
+    "session_track_state_change": "0",
+    "max_execution_time": "0",
+}
+
+
+def frame(payload: bytes | bytearray) -> bytes:
+    """A COM_QUERY payload (with its 0x03) as protocol packets, cut at 16 MB."""
+    packets = []
+    for number, start in enumerate(range(0, len(payload) + 1, PACKET_BYTES_MAX)):
+        part = payload[start : start + PACKET_BYTES_MAX]
+        packets.append(len(part).to_bytes(3, "little") + bytes([number & 0xFF]) + part)
+    return b"".join(packets)
+
+
+def query_packet(statements: str | bytes) -> bytes:
+    """A framed COM_QUERY."""
+    text = statements.encode() if isinstance(statements, str) else statements
+    return frame(b"\x03" + text)
+
+
+COMMIT_PACKET: Final = query_packet("COMMIT")
+# As many replies as the commit packet that it replaces, so that the worker need not know which was sent.
+ROLLBACK_PACKET: Final = {owed: query_packet("ROLLBACK" + ";DO 0" * (owed - 1)) for owed in range(1, 5)}
+
+
+class Session:
+    """Not thread-safe but for `release`, `shutdown`. `open` again after WireLost."""
+
+    def __init__(
+        self, address: ServerAddress, *, lock_wait_seconds: int = 2, variables: dict[str, str] | None = None
+    ) -> None:
+        self.address = address
+        self.variables = SESSION_VARIABLES | {"innodb_lock_wait_timeout": str(lock_wait_seconds)} | (variables or {})
+        self.connection: pymysql.Connection[Any] | None = None
+        self.replies = ReplyCounter()
+        self._socket: socket.socket | None = None
+        self._fd = -1
+        self._format_description: bytes | None = None
+        self._turn = threading.Lock()
+        self._turn.acquire()
+        self._commit_packet = COMMIT_PACKET
+        self._decision_packet = COMMIT_PACKET
+
+    # --- connection ------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Connects and sets the session's variables. Raises what `applier.connection.connect` raises."""
+        self.close()
+        self.connection = connect(self.address, multi_statements=True)
+        self._socket = raw_socket(self.connection)
+        self._fd = self._socket.fileno()
+        self._format_description = None
+        self.execute_sql("SET " + ", ".join(f"SESSION {name} = {value}" for name, value in self.variables.items()))
+
+    def close(self) -> None:
+        """Closes without waiting for the server: what was not committed is rolled back there."""
+        connection, self.connection = self.connection, None
+        self._socket, self._fd = None, -1
+        if connection is not None:
+            connection._force_close()  # type: ignore[attr-defined]
+
+    def shutdown(self) -> None:
+        """From another thread: makes the owner's pending call end with WireLost."""
+        current = self._socket
+        if current is not None:
+            with contextlib.suppress(OSError):
+                current.shutdown(socket.SHUT_RDWR)
+
+    # --- statements ------------------------------------------------------------------------------
+
+    def execute(self, packet: bytes | bytearray | memoryview, owed: int, seconds: float = ANSWER_SECONDS) -> None:
+        """Sends framed statements, waits for `owed` OK replies. Raises ServerReplied, WireLost."""
+        current = self._connected()
+        if isinstance(current, ssl.SSLSocket):
+            self._exchange_tls(current, packet, owed, seconds)
+        else:
+            wire.exchange(self._fd, packet, self.replies, owed, seconds)
+
+    def execute_sql(self, statements: str | bytes, owed: int = 1, seconds: float = ANSWER_SECONDS) -> None:
+        """The same for statement text; `owed` is the number of statements in it."""
+        self.execute(query_packet(statements), owed, seconds)
+
+    def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """A SELECT over the same connection, outside the hot path. Raises ServerReplied, WireLost."""
+        assert self.connection is not None
+        try:
+            with self.connection.cursor() as cursor:
+                cursor.execute(sql, tuple(parameters) or None)
+                return list(cursor.fetchall())
+        except pymysql.err.OperationalError as error:
+            if error.args and error.args[0] in (2006, 2013, 2014, 0):
+                raise WireLost(str(error)) from error
+            raise ServerReplied(int(error.args[0]), "HY000", str(error.args[1]), 0) from error
+        except (pymysql.err.MySQLError, OSError) as error:
+            if isinstance(error, OSError) or not error.args or not isinstance(error.args[0], int):
+                raise WireLost(str(error)) from error
+            raise ServerReplied(error.args[0], "HY000", str(error.args[-1]), 0) from error
+
+    def use_format_description(self, format_description: bytes) -> None:
+        """Makes BINLOG statements of this format readable; does nothing when it is the one in force."""
+        if format_description == self._format_description:
+            return
+        # The first BINLOG leaves the session where BEGIN fails with error 1782; gtid_next mends that.
+        self.execute_sql(encode_format_description(format_description) + b";SET gtid_next='AUTOMATIC'", owed=2)
+        self._format_description = format_description
+
+    def roll_back(self) -> None:
+        """Ends the transaction and gives an owned GTID back. Raises ServerReplied, WireLost."""
+        self.execute_sql("ROLLBACK;SET gtid_next='AUTOMATIC'", owed=2)
+
+    # --- commit turns ----------------------------------------------------------------------------
+
+    def prepare_decision(self, commit: bytes = COMMIT_PACKET, owed: int = 1) -> None:
+        """Call before the ticket is handed in. `commit` is the framed packet that commits, owed `owed` replies."""
+        self._commit_packet = commit
+        self.replies.expect(owed)
+
+    def release(self, decision: Decision) -> None:
+        """Carries out a decision of the clock; called by any thread, once for each `prepare_decision`."""
+        packet = self._commit_packet if decision is Decision.COMMIT else ROLLBACK_PACKET[self.replies.owed]
+        if isinstance(self._socket, ssl.SSLSocket):
+            self._decision_packet = packet
+            self._turn.release()
+        elif self._fd >= 0:
+            wire.send(self._fd, packet)
+
+    def await_decision(self, answered: Callable[[], bool], seconds: float) -> None:
+        """Waits until a released decision has been carried out. Raises ServerReplied, WireLost.
+
+        `answered` tells whether the decision was made: only from then on does silence mean a lost link."""
+        current = self._connected()
+        if isinstance(current, ssl.SSLSocket):
+            self._turn.acquire()
+            self._exchange_tls(current, self._decision_packet, self.replies.owed, seconds)
+            return
+        while True:
+            decided = answered()
+            try:
+                wire.receive(self._fd, self.replies, seconds)
+            except WireLost:
+                if decided or self.replies.received or not self._alive():
+                    raise
+                continue
+            return
+
+    def _alive(self) -> bool:
+        try:
+            return self._connected().recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
+    def _connected(self) -> socket.socket:
+        if self._socket is None:
+            raise WireLost("not connected")
+        return self._socket
+
+    def _exchange_tls(self, tls: ssl.SSLSocket, packet: bytes | bytearray | memoryview, owed: int, seconds: float) -> None:
+        try:
+            tls.settimeout(None if seconds < 0 else seconds)
+            tls.sendall(packet)
+            self.replies.expect(owed)
+            while not self.replies.feed(data := tls.recv(16384)):
+                if not data:
+                    raise WireLost("connection lost")
+        except (OSError, ValueError) as error:
+            raise WireLost(str(error)) from error
