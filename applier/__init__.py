@@ -1,0 +1,1 @@
+"""A parallel replay applier for MySQL."""

@@ -330,7 +330,7 @@ def _tune_keepalive(sock: socket.socket) -> None:
 # --- its errors ----------------------------------------------------------------------------------------
 
 # Server error codes (manual, "Server Error Message Reference").
-ACCESS_DENIED = frozenset({1044, 1045, 1130, 1698, 1820, 1862, 3118, 3955, 4031})
+ACCESS_DENIED = frozenset({1044, 1045, 1130, 1698, 1820, 1862, 3118, 3955})
 # Too many connections, of all or of one user; shutting down; lost during the handshake; offline mode.
 UNREACHABLE_NOW = frozenset({1040, 1053, 1077, 1152, 1203, 1226, 2003, 2006, 2013, 3032})
 UNKNOWN_DATABASE = 1049

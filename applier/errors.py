@@ -25,6 +25,10 @@ class ApplierError(Exception):
         return template.format_map(self.facts)
 
 
+class UnexpectedFailure(ApplierError):
+    """Unexpected failure, please report it: {detail}"""
+
+
 class UsageError(ApplierError):
     """{detail}"""
 
@@ -93,6 +97,20 @@ class SourceLost(Temporary):
     """The connection to the source was lost and did not come back within {attempts} attempts: {detail}"""
 
 
+class LinkLost(Temporary):
+    """The connection to the source was lost: {detail}"""
+
+
+class TargetAhead(SourceError):
+    """The target has transactions of the source that the source itself does not have: {detail}. They were lost on
+    the source, or this is another server. Copy the data again (applier migrate), or check the URL."""
+
+
+class EncryptedLog(SourceError):
+    """The binary log {file} is encrypted and cannot be read from disk. Read it from the server, which decrypts it
+    (give the source's URL), or turn binlog_encryption off and rotate the log."""
+
+
 class PurgedTransactions(SourceError):
     """The source has purged binary logs that the target still needs: {detail}. Copy the data again
     (applier migrate), or restore the missing binary logs on the source."""
@@ -103,6 +121,18 @@ class PurgedTransactions(SourceError):
 
 class TargetLost(Temporary):
     """The connection to the target was lost and did not come back within {attempts} attempts: {detail}"""
+
+
+class LinkLost(ApplierError):
+    """The connection to the {role} was lost: {detail}. The applier connects again and goes on after the last
+    committed transaction."""
+
+    exit_code = 75
+
+
+class RetriesExhausted(Temporary):
+    """Gave up on transaction {gtid} after {attempts} attempts: {detail}. Everything before it is committed, nothing
+    after it. Find out who holds the lock on the target, then start again."""
 
 
 class ApplyError(DataError):

@@ -29,12 +29,27 @@ cdef struct Touches:
 cdef int touches_reserve(Touches* touches, size_t extra) except -1 nogil
 cdef void touches_free(Touches* touches) noexcept nogil
 
-# How one key column is brought to a form that is equal wherever the server says equal (see collation.py).
+# How a value is brought to bytes that are equal wherever the server says equal. May be coarser than the
+# server's equality, never finer. Numbered as Form in definitions.py.
+cdef enum Form:
+    FORM_RAW = 0
+    FORM_PAD_TRIMMED = 1         # without trailing spaces (of code_unit_bytes each)
+    FORM_ZERO_TRIMMED = 2        # without trailing 0x00
+    FORM_FLOAT = 3               # -0.0 = 0.0
+    FORM_DOUBLE = 4
+    FORM_FOLDED = 5              # every code unit through `fold`; a unit folded to 0 makes the value unknown
+    FORM_FOLDED_TRIMMED = 6
+    FORM_ANY = 7                 # left out of the hash: all values are one
+
 cdef struct KeyColumn:
     uint16_t position            # column number in the table map, from 0
-    uint8_t form                 # a Form of collation.py / hashing.pyx
+    uint8_t form                 # Form
     uint32_t prefix_characters   # 0: the whole column
     uint8_t character_bytes_max  # of the column's character set, for prefixes; 1 for binary
+    uint8_t code_unit_bytes      # 1, 2 (ucs2, utf16) or 4 (utf32)
+    uint8_t little_endian        # utf16le
+    uint8_t utf8                 # prefixes can be cut at exact characters
+    const uint8_t* fold          # 256 bytes, for the FOLDED forms; lives as long as the plan
 
 cdef struct Key:
     uint64_t seed                # identifies (schema, table, index) of the key that is touched; a foreign key
@@ -55,6 +70,7 @@ cdef class TablePlan:
     cdef readonly bint keyless               # no usable key: inserts share the table, others exclude
     cdef readonly bint always_barrier        # e.g. parent of a cascade that the source does not log
     cdef readonly bint has_foreign_keys      # child or parent
+    cdef readonly object definition          # the TableDefinition it was built from
     cdef uint64_t table_seed
     cdef Key* keys
     cdef size_t key_count
