@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+COLUMNS_MAX = 4096  # of a MySQL table
+
 
 class Access(IntEnum):
     """How a transaction uses a key. Two SHARED touches of one key commute; everything else conflicts.
@@ -68,7 +70,7 @@ class KeyColumnDefinition:
 class KeyDefinition:
     """One key that a row touches: a key of its own table, or the parent's key that a foreign key refers to.
 
-    identity_of: what makes two keys one, `(schema, table, index)`; a foreign key carries the parent's.
+    seed_name: what makes two keys one, `(schema, table, index)`; a foreign key carries the parent's.
     access: EXCLUSIVE for a key that nobody shares, EXCLUSIVE_OVER_SHARED for a parent's key, SHARED for the
         foreign key of a child.
     guarded: the forms of some values may be unknown, so every touch also touches "any value of this index".
@@ -82,7 +84,10 @@ class KeyDefinition:
 
 @dataclass(frozen=True, slots=True)
 class TableDefinition:
-    """Everything that a `TablePlan` is built from; `keys[0]` is the row's identity if `has_identity`."""
+    """Everything that a `TablePlan` is built from; `keys[0]` is the row's identity if `has_identity`.
+
+    Raises ValueError when it contradicts itself, so that the kernel can follow it without checks.
+    """
 
     schema: str
     table: str
@@ -91,3 +96,25 @@ class TableDefinition:
     has_identity: bool = False
     always_barrier: bool = False
     has_foreign_keys: bool = False
+
+    def __post_init__(self) -> None:
+        if self.has_identity and not self.keys:
+            raise ValueError(f"{self.table}: an identity needs a key")
+        if not 0 <= self.column_total <= COLUMNS_MAX:
+            raise ValueError(f"{self.table}: {self.column_total} columns")
+        for key in self.keys:
+            if not key.columns:
+                raise ValueError(f"{self.table}: key {key.seed_name} has no columns")
+            for column in key.columns:
+                self._check_column(key, column)
+
+    def _check_column(self, key: KeyDefinition, column: KeyColumnDefinition) -> None:
+        folds = column.form in (Form.FOLDED, Form.FOLDED_TRIMMED)
+        if column.form is not Form.ANY and not 0 <= column.position < self.column_total:
+            raise ValueError(f"{self.table}: no column {column.position}")
+        if column.code_unit_bytes not in (1, 2, 4):
+            raise ValueError(f"{self.table}: code units of {column.code_unit_bytes} bytes")
+        if folds and (column.fold is None or len(column.fold) != 256):
+            raise ValueError(f"{self.table}: a folded column needs a table of 256 bytes")
+        if folds and not key.guarded:
+            raise ValueError(f"{self.table}: a key with a folded column must be guarded")

@@ -76,6 +76,7 @@ cdef class TablePlan:
     cdef size_t key_count
     cdef KeyColumn* columns
     cdef uint8_t* wanted                     # column_total flags: 1 where some key needs the column
+    cdef int _fill(self) except -1
 
 # Row kinds as the walker hands them over.
 cdef enum RowKind:

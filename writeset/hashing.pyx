@@ -22,49 +22,7 @@ from libc.string cimport memcmp
 from writeset import definitions
 
 
-cdef extern from *:
-    """
-    #include <stdint.h>
-    #include <string.h>
-
-    static const uint64_t WS_A = 0x9fb21c651e98df25ULL, WS_B = 0xd6e8feb86659fd93ULL, WS_C = 0xa0b428db7cd0e6c9ULL;
-
-    static inline uint64_t ws_read64(const uint8_t *p) { uint64_t v; memcpy(&v, p, 8); return v; }
-    static inline uint64_t ws_read32(const uint8_t *p) { uint32_t v; memcpy(&v, p, 4); return v; }
-
-    /* 64 x 64 -> 128 bit product, halves folded: each input bit reaches every output bit. */
-    static inline uint64_t ws_mix(uint64_t a, uint64_t b) {
-        unsigned __int128 product = (unsigned __int128)a * b;
-        return (uint64_t)product ^ (uint64_t)(product >> 64);
-    }
-
-    /* The length goes into the last mix, so hashes chained through `seed` keep the columns' boundaries apart. */
-    static inline uint64_t ws_hash(const uint8_t *p, size_t length, uint64_t seed) {
-        uint64_t a, b;
-        seed ^= WS_A;
-        if (length <= 16) {
-            if (length >= 8) {
-                a = ws_read64(p);
-                b = ws_read64(p + length - 8);
-            } else if (length >= 4) {
-                a = ws_read32(p);
-                b = ws_read32(p + length - 4);
-            } else if (length > 0) {
-                a = ((uint64_t)p[0] << 16) | ((uint64_t)p[length >> 1] << 8) | p[length - 1];
-                b = 0;
-            } else {
-                a = b = 0;
-            }
-        } else {
-            const uint8_t *last = p + length - 16;
-            for (; p < last; p += 16)
-                seed = ws_mix(ws_read64(p) ^ WS_B, ws_read64(p + 8) ^ seed);
-            a = ws_read64(last);
-            b = ws_read64(last + 8);
-        }
-        return ws_mix(WS_C ^ length, ws_mix(a ^ WS_B, b ^ seed));
-    }
-    """
+cdef extern from "hash64.h":
     uint64_t ws_hash(const uint8_t* data, size_t length, uint64_t seed) noexcept nogil
     uint64_t ws_mix(uint64_t a, uint64_t b) noexcept nogil
 
@@ -237,7 +195,7 @@ cdef inline const Span* span_of(const Span* image, const Span* fallback, size_t 
     return &image[position]
 
 
-cdef int key_value(const TablePlan plan, const Key* key, const Span* image, const Span* fallback,
+cdef int key_value(TablePlan plan, const Key* key, const Span* image, const Span* fallback,
                    uint64_t* hash) noexcept nogil:
     cdef const KeyColumn* column = plan.columns + key.column_first
     cdef const KeyColumn* end = column + key.column_count
@@ -257,7 +215,7 @@ cdef int key_value(const TablePlan plan, const Key* key, const Span* image, cons
     return state
 
 
-cdef bint is_unchanged(const TablePlan plan, const Key* key, const Span* before, const Span* after) noexcept nogil:
+cdef bint is_unchanged(TablePlan plan, const Key* key, const Span* before, const Span* after) noexcept nogil:
     """Whether an update leaves every column of the key as it was, byte by byte."""
     cdef const KeyColumn* column = plan.columns + key.column_first
     cdef const KeyColumn* end = column + key.column_count
@@ -291,7 +249,7 @@ cdef int touch(const Key* key, int state, uint64_t hash, Touches* out) noexcept 
     return 0
 
 
-cdef int touch_changed(const TablePlan plan, const Key* key, const Span* before, const Span* after,
+cdef int touch_changed(TablePlan plan, const Key* key, const Span* before, const Span* after,
                        Touches* out) noexcept nogil:
     """Appends what an update of a key touches: the value that it frees and the value that it takes."""
     cdef uint64_t old_hash = 0
@@ -352,13 +310,10 @@ def hash_name(*parts: str) -> int:
 
 cdef class TablePlan:
     """What `hash_row` needs of one table. Built from a `TableDefinition`; immutable.
-
-    Raises ValueError for a definition that contradicts itself.
     """
 
     def __cinit__(self, definition):
         cdef size_t column_count = sum(len(key.columns) for key in definition.keys)
-        check(definition)
         self.definition = definition
         self.schema = definition.schema
         self.table = definition.table
@@ -374,9 +329,9 @@ cdef class TablePlan:
         self.wanted = <uint8_t*>calloc(self.column_total + 1, 1)
         if self.keys == NULL or self.columns == NULL or self.wanted == NULL:
             raise MemoryError
-        self.fill()
+        self._fill()
 
-    cdef int fill(self) except -1:
+    cdef int _fill(self) except -1:
         cdef size_t column_index = 0
         cdef size_t key_index
         cdef KeyColumn* column
@@ -457,27 +412,6 @@ cdef Span* image_spans(TablePlan plan, image) except? NULL:
             spans[index].data = <const uint8_t*>PyBytes_AS_STRING(value)
             spans[index].length = PyBytes_GET_SIZE(value)
     return spans
-
-
-def check(definition):
-    """Raises ValueError for a definition that `hash_row` could not follow safely."""
-    if definition.has_identity and not definition.keys:
-        raise ValueError(f"{definition.table}: an identity needs a key")
-    if not 0 <= definition.column_total <= 4096:
-        raise ValueError(f"{definition.table}: {definition.column_total} columns")
-    for key in definition.keys:
-        if not key.columns:
-            raise ValueError(f"{definition.table}: key {key.seed_name} has no columns")
-        for part in key.columns:
-            folds = part.form in (FORM_FOLDED, FORM_FOLDED_TRIMMED)
-            if part.form != FORM_ANY and not 0 <= part.position < definition.column_total:
-                raise ValueError(f"{definition.table}: no column {part.position}")
-            if part.code_unit_bytes not in (1, 2, 4):
-                raise ValueError(f"{definition.table}: code units of {part.code_unit_bytes} bytes")
-            if folds and (part.fold is None or len(part.fold) != 256):
-                raise ValueError(f"{definition.table}: a folded column needs a table of 256 bytes")
-            if folds and not key.guarded:
-                raise ValueError(f"{definition.table}: a key with a folded column must be guarded")
 
 
 def hash_of(data: bytes, seed: int = 0) -> int:
