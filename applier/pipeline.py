@@ -1,0 +1,177 @@
+"""The flow of one replay, from the source's bytes to commits on the target: its threads, and how it ends.
+
+    reader → decoders → scheduler → workers
+
+A pipeline runs once. It ends when the source's end or the wanted GTID set is reached, when it is drained, aborted, or
+when something fails; who wants to go on after a failure starts another one from what the target has executed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from applier.connection import ServerAddress
+from applier.decoder import Decoder
+from applier.errors import ApplierError, UnexpectedFailure
+from applier.events.batch import Batch
+from applier.events.gtid import GtidSet
+from applier.events.scheduling import Dependencies, cut
+from applier.reader import Reader, Stream
+from applier.target.schema import Catalog, ReadTable
+from applier.target.units import UnitEncoder
+from applier.target.worker import Worker
+from scheduler.clock import Clock, ClockStopped
+from scheduler.dispatch import WorkQueue
+from scheduler.grouping import GroupLimits
+from scheduler.queues import BoundedQueue, QueueAborted
+from scheduler.reorder import Reorder
+from writeset.buckets import BucketIndex
+
+log = logging.getLogger(__name__)
+
+BATCHES_MAX: Final = 256  # between reader and decoders: small at low load, where a batch is one transaction
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineSettings:
+    """How wide the flow is. Sizes in bytes."""
+
+    workers: int = 8
+    decoders: int = 4
+    ordered: bool = True
+    group: GroupLimits = GroupLimits()
+    read_ahead_bytes_max: int = 64 << 20  # between reader and scheduler, half before and half behind the decoders
+    work_queue_bytes_max: int = 128 << 20
+    use_source_bounds: bool = True
+
+
+class Pipeline:
+    """`start`, then `join`; `drain` or `abort` from any thread."""
+
+    def __init__(
+        self,
+        settings: PipelineSettings,
+        *,
+        open_stream: Callable[[GtidSet], Stream],
+        target: ServerAddress,
+        read_table: ReadTable,
+        executed: GtidSet,
+        until: GtidSet | None = None,
+    ) -> None:
+        self.settings = settings
+        self.stopping = threading.Event()
+        self.failure: ApplierError | None = None
+        self._failed_at: int | None = None
+        self._lock = threading.Lock()
+        self.clock = Clock(ordered=settings.ordered)
+        half = settings.read_ahead_bytes_max // 2
+        self.undecoded: BoundedQueue[Batch] = BoundedQueue(items_max=BATCHES_MAX, bytes_max=half)
+        self.decoded: Reorder[Batch] = Reorder(bytes_max=half)
+        self.work: WorkQueue[Batch] = WorkQueue(cut, limits=settings.group, bytes_max=settings.work_queue_bytes_max)
+        self.catalog = Catalog(read_table, self.clock)
+        self.reader = Reader(
+            open_stream, self.undecoded, self.catalog, executed=executed, until=until, stopping=self.stopping
+        )
+        self.dependencies = Dependencies(BucketIndex(), use_source_bounds=settings.use_source_bounds)
+        encoder = UnitEncoder()
+        self.workers = [
+            Worker(number, target, self.work, self.clock, encoder, self) for number in range(settings.workers)
+        ]
+        self._front = [threading.Thread(target=self._guard, args=(self._read,), name="reader", daemon=True)]
+        self._front += [
+            threading.Thread(
+                target=self._guard,
+                args=(Decoder(self.undecoded, self.decoded, self.catalog).run,),
+                name=f"decoder-{number}",
+                daemon=True,
+            )
+            for number in range(settings.decoders)
+        ]
+        self._front.append(threading.Thread(target=self._guard, args=(self._schedule,), name="scheduler", daemon=True))
+
+    # --- life ------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        for thread in (*self.workers, *self._front):
+            thread.start()
+
+    def join(self, seconds: float | None = None) -> bool:
+        """Waits for the end of the flow; False when `seconds` were not enough. Does not raise the failure."""
+        for worker in self.workers:
+            worker.join(seconds)
+            if worker.is_alive():
+                return False
+        self._end_front()
+        for thread in self._front:
+            thread.join()
+        return True
+
+    def drain(self) -> None:
+        """Ends soon and cleanly: what workers have begun is committed, what waits in queues will be read again."""
+        self.stopping.set()
+        self._end_front()
+        self.work.drain()
+
+    def abort(self) -> None:
+        """Ends now: nothing more commits, but for a COMMIT that is on its way."""
+        self.stopping.set()
+        self._end_front()
+        self.work.abort()
+        self.clock.stop()
+        for worker in self.workers:
+            worker.session.shutdown()
+
+    def fail(self, error: ApplierError, sequence_number: int | None = None) -> None:
+        """Ends the flow because of `error`. With a sequence number everything before it still commits.
+
+        Of several failures the one earliest in the log counts, and one that is in the log before one that is not."""
+        with self._lock:
+            known = self._failed_at
+            if self.failure is None or (sequence_number is not None and (known is None or sequence_number < known)):
+                self.failure, self._failed_at = error, sequence_number
+        if sequence_number is None:
+            self.abort()
+            return
+        self.clock.fail(sequence_number)
+        self.stopping.set()
+        self._end_front()
+        self.work.drain()
+
+    def _end_front(self) -> None:
+        self.undecoded.abort()
+        self.decoded.abort()
+        self.reader.interrupt()
+
+    # --- threads ---------------------------------------------------------------------------------
+
+    def _guard(self, run: Callable[[], None]) -> None:
+        try:
+            run()
+        except (QueueAborted, ClockStopped):
+            pass
+        except ApplierError as error:
+            self.fail(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the flow must end and say so
+            if not self.stopping.is_set():
+                log.debug("stage failed", exc_info=True)
+                self.fail(UnexpectedFailure(detail=f"{type(error).__name__}: {error}"))
+
+    def _read(self) -> None:
+        self.reader.run()
+        self.undecoded.close()
+        self.decoded.close(self.reader.batches)
+
+    def _schedule(self) -> None:
+        while (batch := self.decoded.get()) is not None:
+            self.dependencies.schedule(batch, self.clock.low_water_mark)
+            if len(batch):
+                self.work.put(batch)
+            if batch.failure is not None:
+                # The log is bad behind this batch: apply what came before, then stop.
+                self.clock.wait_for(batch.last_sequence_number or self.reader.next_sequence_number - 1)
+                raise batch.failure
+        self.work.close()

@@ -1,0 +1,127 @@
+"""The reader: bytes of the source → batches of whole transactions, numbered in log order.
+
+One thread. It survives a lost link by connecting again and asking for what it has not read yet; a transaction whose
+first parts were already handed out starts again with the same sequence number.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from applier.backoff import Backoff
+from applier.errors import ApplierError, LinkLost, SourceLost, Unreachable
+from applier.events.assembler import StreamAssembler
+from applier.events.batch import Batch
+from applier.events.gtid import GtidSet
+from applier.events.scheduling import ends_with_schema_change, gtid_ranges, truncate_after
+from applier.target.schema import Catalog
+from scheduler.queues import BoundedQueue
+
+log = logging.getLogger(__name__)
+
+READ_TIMEOUT_SECONDS: Final = 0.25  # how soon a stop is noticed on a silent link
+
+
+class Stream(Protocol):
+    """Where the bytes come from: a dump session, or files."""
+
+    def read_into(self, buffer: memoryview, timeout_seconds: float) -> int: ...
+    def has_more(self) -> bool: ...
+    def close(self) -> None: ...
+
+
+class Reader:
+    """Puts batches into `output` until told to stop, until `until` is read, or until the stream ends."""
+
+    def __init__(
+        self,
+        open_stream: Callable[[GtidSet], Stream],
+        output: BoundedQueue[Batch],
+        catalog: Catalog,
+        *,
+        executed: GtidSet,
+        until: GtidSet | None = None,
+        stopping: threading.Event,
+        backoff: Callable[[], Backoff] = Backoff,
+    ) -> None:
+        self._open_stream = open_stream
+        self._output = output
+        self._catalog = catalog
+        self._remaining = None if until is None else until - executed
+        self._stopping = stopping
+        self._backoff = backoff
+        self._stream: Stream | None = None
+        self._ended = False
+        self.received = executed.copy()  # everything handed out, and everything that was there before
+        self.next_sequence_number = 1
+        self.last_read_monotonic = time.monotonic()
+        self.bytes = 0
+        self.batches = 0
+        self.reconnects = 0
+        self.file = ""
+        self.position = 0
+        self.newest_commit_microseconds = 0  # original commit time of the newest transaction read
+
+    def run(self) -> None:
+        """Raises ApplierError when the source is lost for good or its bytes are bad."""
+        backoff = self._backoff()
+        while not self._done():
+            try:
+                self._stream = self._open_stream(self.received)
+                self._read(StreamAssembler(self.received, self.next_sequence_number, batch_number=self.batches), backoff)
+            except (LinkLost, Unreachable) as error:
+                if self._done():
+                    return
+                self.reconnects += 1
+                log.warning("source link lost", extra={"detail": str(error), "attempt": backoff.attempts + 1})
+                if not backoff.wait(self._stopping):
+                    raise SourceLost(attempts=backoff.attempts, detail=str(error)) from error
+            finally:
+                self.interrupt()
+
+    def interrupt(self) -> None:
+        """Ends the present connection; also from another thread."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
+
+    def _done(self) -> bool:
+        return self._stopping.is_set() or self._ended or (self._remaining is not None and not self._remaining)
+
+    def _read(self, assembler: StreamAssembler, backoff: Backoff) -> None:
+        stream = self._stream
+        assert stream is not None
+        while not self._done():
+            got = stream.read_into(assembler.writable(), READ_TIMEOUT_SECONDS)
+            if got == 0:
+                continue
+            self.last_read_monotonic = time.monotonic()
+            self.bytes += got
+            backoff.reset()
+            assembler.received(got)
+            flush = not stream.has_more()
+            while not self._done() and (batch := assembler.take(flush)) is not None:
+                self._hand_out(batch)
+            self.file, self.position = assembler.file, assembler.position
+            if assembler.ended:
+                self._ended = True
+
+    def _hand_out(self, batch: Batch) -> None:
+        ranges = gtid_ranges(batch)
+        if self._remaining is not None:
+            self._remaining = self._subtract(batch, ranges)
+        for sid, tag, first, last in ranges:
+            self.received.add_range(sid, tag, first, last)
+        if len(batch):
+            self.next_sequence_number = assembler_next(batch)
+            self.newest_commit_microseconds = batch.last_commit_microseconds
+            if ends_with_schema_change(batch):
+                self._catalog.note_ddl(batch.last_sequence_number)
+        self.batches += 1
+        self._output.put(batch, batch.memory_bytes)
+        if batch.failure is not None:
+            raise batch.failure
