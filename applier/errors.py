@@ -138,3 +138,12 @@ class RetriesExhausted(Temporary):
 class ApplyError(DataError):
     """Transaction {gtid} could not be applied: {detail}. Everything before it is committed, nothing
     after it."""
+
+
+# --- comparing -----------------------------------------------------------------------------------------
+
+
+class NotComparable(ApplierError):
+    """Source and target could not be compared: {detail}"""
+
+    exit_code = 75
