@@ -106,6 +106,7 @@ class Pipeline:
             if worker.is_alive():
                 return False
         self._end_front()
+        self.clock.stop()
         for thread in self._front:
             thread.join()
         return True
@@ -166,12 +167,14 @@ class Pipeline:
         self.decoded.close(self.reader.batches)
 
     def _schedule(self) -> None:
+        scheduled = 0
         while (batch := self.decoded.get()) is not None:
             self.dependencies.schedule(batch, self.clock.low_water_mark)
             if len(batch):
+                scheduled = batch.last_sequence_number
                 self.work.put(batch)
             if batch.failure is not None:
                 # The log is bad behind this batch: apply what came before, then stop.
-                self.clock.wait_for(batch.last_sequence_number or self.reader.next_sequence_number - 1)
+                self.clock.wait_for(scheduled)
                 raise batch.failure
         self.work.close()

@@ -17,7 +17,7 @@ from applier.errors import ApplierError, LinkLost, SourceLost, Unreachable
 from applier.events.assembler import StreamAssembler
 from applier.events.batch import Batch
 from applier.events.gtid import GtidSet
-from applier.events.scheduling import ends_with_schema_change, gtid_ranges, truncate_after
+from applier.events.scheduling import changes_schema, gtid_ranges, last_commit_microseconds, next_sequence_number
 from applier.target.schema import Catalog
 from scheduler.queues import BoundedQueue
 
@@ -51,7 +51,8 @@ class Reader:
         self._open_stream = open_stream
         self._output = output
         self._catalog = catalog
-        self._remaining = None if until is None else until - executed
+        self._until = until
+        self._until_read = until is not None and until <= executed
         self._stopping = stopping
         self._backoff = backoff
         self._stream: Stream | None = None
@@ -90,7 +91,7 @@ class Reader:
             stream.close()
 
     def _done(self) -> bool:
-        return self._stopping.is_set() or self._ended or (self._remaining is not None and not self._remaining)
+        return self._stopping.is_set() or self._ended or self._until_read
 
     def _read(self, assembler: StreamAssembler, backoff: Backoff) -> None:
         stream = self._stream
@@ -111,17 +112,16 @@ class Reader:
                 self._ended = True
 
     def _hand_out(self, batch: Batch) -> None:
-        ranges = gtid_ranges(batch)
-        if self._remaining is not None:
-            self._remaining = self._subtract(batch, ranges)
-        for sid, tag, first, last in ranges:
-            self.received.add_range(sid, tag, first, last)
+        for sid, tag, first, last in gtid_ranges(batch):
+            self.received.add_interval(sid, tag, first, last + 1)
+        if self._until is not None:
+            self._until_read = self._until <= self.received
         if len(batch):
-            self.next_sequence_number = assembler_next(batch)
-            self.newest_commit_microseconds = batch.last_commit_microseconds
-            if ends_with_schema_change(batch):
+            self.next_sequence_number = next_sequence_number(batch)
+            self.newest_commit_microseconds = last_commit_microseconds(batch)
+            if changes_schema(batch):
                 self._catalog.note_ddl(batch.last_sequence_number)
         self.batches += 1
         self._output.put(batch, batch.memory_bytes)
-        if batch.failure is not None:
-            raise batch.failure
+        if batch.failure is not None:  # raised by the scheduler once everything before it is applied
+            self._ended = True

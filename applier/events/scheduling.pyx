@@ -1,13 +1,16 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
 """A decoded batch as the scheduler sees it: dependencies for all its transactions, and cutting it into units."""
 from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memcmp
 from applier.events.batch cimport (
-    T_BARRIER, T_FIRST_PART, T_KEYS_UNKNOWN, T_LAST_PART, T_STATEMENTS, Batch, Transaction)
+    T_BARRIER, T_DDL, T_FIRST_PART, T_KEYS_UNKNOWN, T_LAST_PART, T_ROWS, T_SCHEMA, T_STATEMENTS, Batch, Transaction)
 from writeset.buckets cimport BucketIndex
 
 from scheduler.grouping import Cut
 
 cdef uint64_t UNKNOWN = <uint64_t>-1
+cdef enum:
+    ALONE = T_BARRIER | T_STATEMENTS | T_KEYS_UNKNOWN
 
 
 cdef class SourceClock:
@@ -47,9 +50,6 @@ cdef class Dependencies:
     cdef readonly BucketIndex index
     cdef SourceClock source_clock
     cdef bint use_source_bounds
-    cdef uint64_t floor
-    cdef readonly uint64_t barriers
-    cdef readonly uint64_t transactions
 
     def __init__(self, BucketIndex index, *, bint use_source_bounds=True):
         self.index = index
@@ -60,29 +60,22 @@ cdef class Dependencies:
         """Batches must come in log order. Runs without the GIL."""
         cdef size_t i
         cdef Transaction* t
-        cdef uint64_t bound, ours
-        cdef bint barrier
+        cdef uint64_t bound
+        cdef const uint64_t* ahead = batch.touches.hashes + batch.touches.count
         with nogil:
+            self.index.set_low_water_mark(low_water_mark)
             for i in range(batch.transaction_count):
                 t = &batch.transactions[i]
-                if not t.flags & T_FIRST_PART:
-                    t.last_committed = t.sequence_number - 1
-                    continue
-                bound = self.source_clock.bound(t)
-                barrier = (t.flags & (T_BARRIER | T_STATEMENTS | T_KEYS_UNKNOWN)) != 0 or not t.flags & T_LAST_PART
-                self.transactions += 1
-                if not barrier:
-                    ours = self.index.assign(
-                        batch.touches.hashes + t.touch_first, batch.touches.modes + t.touch_first, t.touch_count,
-                        t.sequence_number, low_water_mark)
-                    if self.use_source_bounds and bound < ours:
-                        ours = bound
-                    t.last_committed = max(ours, self.floor)
-                else:
+                if t.flags & ALONE or not t.flags & T_FIRST_PART or not t.flags & T_LAST_PART:
                     t.flags |= T_BARRIER
-                    t.last_committed = t.sequence_number - 1
-                    self.floor = t.sequence_number
-                    self.barriers += 1
+                bound = UNKNOWN
+                if t.flags & T_FIRST_PART:
+                    bound = self.source_clock.bound(t)
+                if not self.use_source_bounds:
+                    bound = UNKNOWN
+                t.last_committed = self.index.assign_one(
+                    t.sequence_number, batch.touches.hashes + t.touch_first, batch.touches.modes + t.touch_first,
+                    t.touch_count, (t.flags & T_BARRIER) != 0, bound, ahead)
 
 
 def cut(Batch batch, size_t start, uint64_t transactions_max, uint64_t bytes_max, uint64_t unit_first):
@@ -110,3 +103,58 @@ def cut(Batch batch, size_t start, uint64_t transactions_max, uint64_t bytes_max
             i += 1
     return Cut(i, batch.transactions[start].sequence_number, batch.transactions[i - 1].sequence_number, needs, size,
                False, True, True)
+
+
+def gtid_ranges(Batch batch, size_t first=0, end=None):
+    """GTIDs of transactions `first` to `end` (exclusive) that are whole or end here, in log order.
+
+    As (16 bytes of UUID, tag, first number, last number), consecutive ones joined."""
+    cdef size_t i, stop = batch.transaction_count if end is None else min(<size_t>end, batch.transaction_count)
+    cdef Transaction* t
+    cdef Transaction* run = NULL
+    cdef int64_t last = 0
+    ranges = []
+    for i in range(first, stop):
+        t = &batch.transactions[i]
+        if t.gno == 0 or not t.flags & T_LAST_PART:
+            continue
+        if run is not NULL and t.gno == last + 1 and same_origin(run, t):
+            last = t.gno
+            continue
+        if run is not NULL:
+            ranges.append(as_range(run, last))
+        run, last = t, t.gno
+    if run is not NULL:
+        ranges.append(as_range(run, last))
+    return ranges
+
+
+cdef bint same_origin(const Transaction* a, const Transaction* b) noexcept nogil:
+    return (memcmp(a.sid, b.sid, 16) == 0 and a.tag_length == b.tag_length
+            and memcmp(a.tag, b.tag, a.tag_length) == 0)
+
+
+cdef tuple as_range(const Transaction* t, int64_t last):
+    return (<const char*>t.sid)[:16], t.tag[:t.tag_length].decode("ascii"), t.gno, last
+
+
+def next_sequence_number(Batch batch):
+    """What the transaction after this batch is numbered; a transaction that goes on keeps its number."""
+    cdef Transaction* t = &batch.transactions[batch.transaction_count - 1]
+    return t.sequence_number + (1 if t.flags & T_LAST_PART else 0)
+
+
+def changes_schema(Batch batch):
+    """Whether the last transaction may change table definitions: such a one ends its batch."""
+    return bool(batch.transactions[batch.transaction_count - 1].flags & (T_DDL | T_SCHEMA))
+
+
+def last_commit_microseconds(Batch batch):
+    """When the last transaction was committed on its first server, microseconds since the epoch; 0 if not told."""
+    cdef Transaction* t = &batch.transactions[batch.transaction_count - 1]
+    return t.original_commit_microseconds
+
+
+def is_rows(Batch batch, size_t index):
+    """Whether a transaction may pass through BINLOG as a whole."""
+    return bool(batch.transactions[index].flags & T_ROWS)

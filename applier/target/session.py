@@ -12,12 +12,12 @@ import logging
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import pymysql
 
-from applier.connection import ServerAddress, connect, raw_socket
+from applier.connection import ServerAddress, connect, error_code, error_message, raw_socket
 from applier.events.statement import encode_format_description
 from applier.target import wire
 from applier.target.wire import ReplyCounter, ServerReplied, WireLost
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 PACKET_BYTES_MAX: Final = 0xFFFFFF
 ANSWER_SECONDS: Final = 60.0  # longest that a row transaction may stay without an answer on a link that is up
+
+LINK_ERRORS: Final = frozenset({0, 2006, 2013, 2014, 2055})  # of the client library: nothing the server said
 
 SESSION_VARIABLES: Final[dict[str, str]] = {
     "autocommit": "1",
@@ -40,6 +42,11 @@ SESSION_VARIABLES: Final[dict[str, str]] = {
     "session_track_system_variables": "''",
     "session_track_state_change": "0",
     "max_execution_time": "0",
+    "character_set_client": "utf8mb4",
+    "collation_connection": "utf8mb4_0900_ai_ci",
+    "foreign_key_checks": "1",
+    "unique_checks": "1",
+    "sql_auto_is_null": "0",
 }
 
 
@@ -63,6 +70,20 @@ COMMIT_PACKET: Final = query_packet("COMMIT")
 ROLLBACK_PACKET: Final = {owed: query_packet("ROLLBACK" + ";DO 0" * (owed - 1)) for owed in range(1, 5)}
 
 
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """PyMySQL's errors as ours: what the server said, or a lost link."""
+    try:
+        yield
+    except pymysql.err.MySQLError as error:
+        code = error_code(error)
+        if code in LINK_ERRORS:
+            raise WireLost(str(error)) from error
+        raise ServerReplied(code, "HY000", error_message(error), 0) from error
+    except OSError as error:
+        raise WireLost(str(error)) from error
+
+
 class Session:
     """Not thread-safe but for `release`, `shutdown`. `open` again after WireLost."""
 
@@ -76,6 +97,8 @@ class Session:
         self._socket: socket.socket | None = None
         self._fd = -1
         self._format_description: bytes | None = None
+        self._changed_variables: set[str] = set()
+        self._closing = threading.Lock()
         self._turn = threading.Lock()
         self._turn.acquire()
         self._commit_packet = COMMIT_PACKET
@@ -90,12 +113,14 @@ class Session:
         self._socket = raw_socket(self.connection)
         self._fd = self._socket.fileno()
         self._format_description = None
+        self._changed_variables = set()
         self.execute_sql("SET " + ", ".join(f"SESSION {name} = {value}" for name, value in self.variables.items()))
 
     def close(self) -> None:
         """Closes without waiting for the server: what was not committed is rolled back there."""
-        connection, self.connection = self.connection, None
-        self._socket, self._fd = None, -1
+        with self._closing:  # so that no late `release` writes to a descriptor that is somebody else's by then
+            connection, self.connection = self.connection, None
+            self._socket, self._fd = None, -1
         if connection is not None:
             connection._force_close()  # type: ignore[attr-defined]
 
@@ -120,21 +145,32 @@ class Session:
         """The same for statement text; `owed` is the number of statements in it."""
         self.execute(query_packet(statements), owed, seconds)
 
+    def statement(self, text: bytes) -> None:
+        """One statement of any kind, however long it takes; its result set, if any, is read and dropped.
+
+        Raises ServerReplied, WireLost."""
+        connection = self._pymysql()
+        with _translated():
+            connection.query(text)
+
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        """A SELECT over the same connection, outside the hot path. Raises ServerReplied, WireLost."""
-        assert self.connection is not None
-        try:
-            with self.connection.cursor() as cursor:
-                cursor.execute(sql, tuple(parameters) or None)
-                return list(cursor.fetchall())
-        except pymysql.err.OperationalError as error:
-            if error.args and error.args[0] in (2006, 2013, 2014, 0):
-                raise WireLost(str(error)) from error
-            raise ServerReplied(int(error.args[0]), "HY000", str(error.args[1]), 0) from error
-        except (pymysql.err.MySQLError, OSError) as error:
-            if isinstance(error, OSError) or not error.args or not isinstance(error.args[0], int):
-                raise WireLost(str(error)) from error
-            raise ServerReplied(error.args[0], "HY000", str(error.args[-1]), 0) from error
+        """A SELECT, outside the hot path. Raises ServerReplied, WireLost."""
+        connection = self._pymysql()
+        with _translated(), connection.cursor() as cursor:
+            cursor.execute(sql, tuple(parameters) or None)
+            return list(cursor.fetchall())
+
+    def set_variables(self, values: Mapping[str, str]) -> None:
+        """Sets session variables until `forget_variables`. Values are SQL expressions."""
+        self._changed_variables.update(values)
+        self.execute_sql("SET " + ",".join(f"SESSION {name}={value}" for name, value in values.items()))
+
+    def forget_variables(self) -> None:
+        """Back to the values this session began with."""
+        names, self._changed_variables = self._changed_variables, set()
+        if names:
+            values = (f"SESSION {name}={self.variables.get(name, 'DEFAULT')}" for name in sorted(names))
+            self.execute_sql("SET " + ",".join(values))
 
     def use_format_description(self, format_description: bytes) -> None:
         """Makes BINLOG statements of this format readable; does nothing when it is the one in force."""
@@ -161,8 +197,10 @@ class Session:
         if isinstance(self._socket, ssl.SSLSocket):
             self._decision_packet = packet
             self._turn.release()
-        elif self._fd >= 0:
-            wire.send(self._fd, packet)
+            return
+        with self._closing:
+            if self._fd >= 0:
+                wire.send(self._fd, packet)
 
     def await_decision(self, answered: Callable[[], bool], seconds: float) -> None:
         """Waits until a released decision has been carried out. Raises ServerReplied, WireLost.
@@ -190,6 +228,11 @@ class Session:
             return True
         except OSError:
             return False
+
+    def _pymysql(self) -> pymysql.Connection[Any]:
+        if self.connection is None:
+            raise WireLost("not connected")
+        return self.connection
 
     def _connected(self) -> socket.socket:
         if self._socket is None:

@@ -1,0 +1,22 @@
+"""What a run is asked to do, merged and checked once; past this line nobody reads options or the environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from applier.connection import ServerAddress
+from applier.pipeline import PipelineSettings
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """`applier run`."""
+
+    source: ServerAddress
+    target: ServerAddress
+    pipeline: PipelineSettings = PipelineSettings()
+    stop_at_end: bool = False
+    until_gtid_set: str | None = None
+    server_id: int | None = None
+    reconnect_attempts_max: int = 20
+    check: bool = True
