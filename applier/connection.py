@@ -275,6 +275,21 @@ def raw_socket(connection: Connection[Any]) -> socket.socket:
     return sock
 
 
+def send_command(connection: Connection[Any], command: int, payload: bytes) -> None:
+    """Send a command that PyMySQL has no method for."""
+    connection._execute_command(command, payload)  # type: ignore[attr-defined]
+
+
+def read_ok(connection: Connection[Any]) -> None:
+    """Wait for the answer of such a command; raises PyMySQL's error when it is one."""
+    connection._read_ok_packet()  # type: ignore[attr-defined]
+
+
+def drop(connection: Connection[Any]) -> None:
+    """Close without a word to the server, which may be gone or busy sending; never raises."""
+    connection._force_close()  # type: ignore[attr-defined]
+
+
 def sqlalchemy_engine(address: ServerAddress) -> sqlalchemy.Engine:
     """An engine whose connections are those of `connect`; for schema inspection, not for the flow."""
     import sqlalchemy

@@ -84,6 +84,13 @@ class UnknownHost(Unreachable):
     exit_code = 3
 
 
+class LinkLost(ApplierError):
+    """The connection to the {role} was lost: {detail}. The applier connects again and goes on after the last
+    committed transaction."""
+
+    exit_code = 75
+
+
 # --- the source ----------------------------------------------------------------------------------------
 
 
@@ -95,10 +102,6 @@ class SourceError(ApplierError):
 
 class SourceLost(Temporary):
     """The connection to the source was lost and did not come back within {attempts} attempts: {detail}"""
-
-
-class LinkLost(Temporary):
-    """The connection to the source was lost: {detail}"""
 
 
 class TargetAhead(SourceError):
@@ -121,13 +124,6 @@ class PurgedTransactions(SourceError):
 
 class TargetLost(Temporary):
     """The connection to the target was lost and did not come back within {attempts} attempts: {detail}"""
-
-
-class LinkLost(ApplierError):
-    """The connection to the {role} was lost: {detail}. The applier connects again and goes on after the last
-    committed transaction."""
-
-    exit_code = 75
 
 
 class RetriesExhausted(Temporary):
