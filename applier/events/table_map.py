@@ -188,7 +188,7 @@ def _column_types(codes: bytes, block: bytes) -> list[tuple[ColumnType, int]]:
 
 
 class _Optional:
-    """The optional metadata: type, length, value. A value is about the columns of one kind, in their order."""
+    """The optional metadata: type, length, value. A value is about the columns of one kind, in order."""
 
     def __init__(self, types: list[tuple[ColumnType, int]]) -> None:
         self.types = types
