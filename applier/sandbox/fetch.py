@@ -23,6 +23,7 @@ KEYRINGS = (
     Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
     Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
 )
+NOT_FOUND = "no MySQL server found, and none can be fetched"
 REMEDY = "Install MySQL's mysqld, or give the path of one with --mysqld (or APPLIER_MYSQLD)."
 ATTEMPTS = 3
 POLL_SECONDS = 0.1
@@ -38,7 +39,10 @@ class Package:
 
 
 def parse_uris(text: str) -> list[Package]:
-    """Packages named by `apt-get --print-uris`: lines of `'uri' file size hash`. Perl is not needed to run mysqld."""
+    """Packages in the answer of `apt-get --print-uris`, lines of `'uri' file size hash`.
+
+    Without perl: the scripts that want it are of no use here.
+    """
     packages = []
     for line in text.splitlines():
         fields = line.split()
@@ -127,19 +131,19 @@ class Apt:
 def _check(exit_code: int, what: str, errors: str) -> None:
     if exit_code:
         said = " ".join(line for line in errors.splitlines() if line.startswith(("E:", "W:")))[:600]
-        raise PreflightFailed(detail=f"MySQL could not be fetched: {what} failed: {said or exit_code}. {REMEDY}")
+        raise PreflightFailed(detail=f"fetching MySQL: {what} failed: {said or exit_code}. {REMEDY}")
 
 
 def _requirements() -> tuple[list[str], Path]:
     """Mirrors and keyring of this machine; raises PreflightFailed with the way out when it cannot do it."""
     for program in ("apt-get", "dpkg-deb"):
         if shutil.which(program) is None:
-            raise PreflightFailed(detail=f"No MySQL server found, and none can be fetched: no {program}. {REMEDY}")
+            raise PreflightFailed(detail=f"{NOT_FOUND}: no {program}. {REMEDY}")
     mirrors = debian_mirrors()
     keyring = next((path for path in KEYRINGS if path.is_file()), None)
     if not mirrors or keyring is None:
         lacks = "no Debian mirror in the apt sources" if not mirrors else "no Debian archive keyring"
-        raise PreflightFailed(detail=f"No MySQL server found, and none can be fetched: {lacks}. {REMEDY}")
+        raise PreflightFailed(detail=f"{NOT_FOUND}: {lacks}. {REMEDY}")
     return mirrors, keyring
 
 

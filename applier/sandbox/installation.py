@@ -20,9 +20,9 @@ _VERSION = re.compile(r"Ver (\d+)\.(\d+)\.(\d+)(\S*)")
 class Installation:
     """A MySQL installation.
 
-    `version` is what mysqld prints (`9.7.4-2`), `numbers` its first three numbers. `prefix` is what must stand
-    before a program of a fetched tree (its own loader), empty for an installed one; `arguments` are the
-    options by which mysqld finds its files.
+    `version` is what mysqld prints (`9.7.4-2`), `numbers` its first three numbers. `prefix` is what must
+    stand before a program of a fetched tree (its own loader), empty for an installed one; `arguments` are
+    the options by which mysqld finds its files.
     """
 
     mysqld: Path
@@ -38,7 +38,7 @@ class Installation:
         return (*self.prefix, str(self.mysqld), "--no-defaults", *self.arguments, *user)
 
     def tool(self, name: str) -> tuple[str, ...]:
-        """How to run a client program of this installation (`mysql`, `mysqlbinlog`); raises PreflightFailed."""
+        """How to run a client program, `mysql` or `mysqlbinlog`; raises PreflightFailed."""
         beside = [self.mysqld.with_name(name), self.mysqld.parent.parent / "bin" / name]
         for path in beside:
             if path.is_file():
@@ -76,13 +76,15 @@ def installed(mysqld: Path) -> Installation:
     """The installation that the program `mysqld` belongs to; raises PreflightFailed when it is not MySQL."""
     path = mysqld.expanduser()
     if not path.is_file():
-        raise PreflightFailed(detail=f"there is no mysqld at {path}; give --mysqld (or APPLIER_MYSQLD) its path")
+        raise PreflightFailed(
+            detail=f"there is no mysqld at {path}; give --mysqld (or APPLIER_MYSQLD) its path"
+        )
     version, numbers = _ask_version([str(path)], str(path))
     return Installation(path.resolve(), version, numbers)
 
 
 def unpacked(tree: Path) -> Installation:
-    """The installation in a folder that packages were unpacked into; raises PreflightFailed when it does not run.
+    """The installation in a folder that packages were unpacked into. Raises PreflightFailed.
 
     It runs with the loader and libraries of the same folder, since they may be newer than the machine's.
     """

@@ -30,7 +30,7 @@ def parse_one_line(text: str) -> Iterator[Source]:
 
 
 def _stanzas(text: str) -> Iterator[dict[str, str]]:
-    """deb822: `Name: value`, a value goes on in lines that begin with a space, stanzas end at an empty line."""
+    """deb822: `Name: value`; values go on in lines that begin with a space; an empty line ends a stanza."""
     for block in re.split(r"\n[ \t]*\n", text):
         fields: dict[str, str] = {}
         name = ""

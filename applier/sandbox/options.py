@@ -45,7 +45,7 @@ REPLICA: Mapping[str, str] = {
 
 
 def normalised(options: Mapping[str, str]) -> dict[str, str]:
-    """Option names as the server's variables spell them (`sync-binlog` is `sync_binlog`); raises UsageError."""
+    """Option names spelled as the variables are (`sync-binlog` is `sync_binlog`); raises UsageError."""
     result = {}
     for name, value in options.items():
         if not _NAME.fullmatch(name) or "\n" in value:

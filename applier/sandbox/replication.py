@@ -12,7 +12,7 @@ ACCOUNT = "repl"
 
 
 def account_password(directory: Path) -> str:
-    """The password of the replication account, made once per sandbox, in a file that only the owner can read."""
+    """The password of the replication account, made once per sandbox; only the owner can read its file."""
     path = directory / "repl.password"
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -25,7 +25,7 @@ def account_password(directory: Path) -> str:
 
 
 def ensure_account(server: Server, password: str) -> None:
-    """Make the replication account. Not written to the binary log: every server of the sandbox has its own."""
+    """Make the replication account, on each server for itself: it is not in the binary log."""
     if server.execute("SELECT 1 FROM mysql.user WHERE user = %s", (ACCOUNT,)):
         return
     with server.connect() as connection, connection.cursor() as cursor:
@@ -39,8 +39,8 @@ def replicate(replica: Server, source: Server, password: str) -> None:
     if replica.execute("SHOW REPLICA STATUS"):
         return
     replica.execute(
-        "CHANGE REPLICATION SOURCE TO SOURCE_HOST = %s, SOURCE_PORT = %s, SOURCE_USER = %s, SOURCE_PASSWORD = %s, "
-        "SOURCE_AUTO_POSITION = 1, SOURCE_CONNECT_RETRY = 1, GET_SOURCE_PUBLIC_KEY = 1",
+        "CHANGE REPLICATION SOURCE TO SOURCE_HOST = %s, SOURCE_PORT = %s, SOURCE_USER = %s, "
+        "SOURCE_PASSWORD = %s, SOURCE_AUTO_POSITION = 1, SOURCE_CONNECT_RETRY = 1, GET_SOURCE_PUBLIC_KEY = 1",
         (source.host, source.port, ACCOUNT, password),
     )
     replica.execute("START REPLICA")

@@ -29,9 +29,9 @@ class Sandbox:
     """Throw-away MySQL servers on loopback, each with a folder, a port and a socket of its own.
 
     `directory`: where they live; None makes a temporary folder, deleted at `stop()`. A folder that was used
-    before is taken up with its data. `servers`: names; one called `replica` becomes a stock replica of `source`
-    when both are there. `options`: mysqld options by server name, `all` for every server. `mysqld`: the program
-    to run, else found or fetched (see `installation.find`).
+    before is taken up with its data. `servers`: names; one called `replica` becomes a stock replica of
+    `source` when both are there. `options`: mysqld options by server name, `all` for every server. `mysqld`:
+    the program to run, else found or fetched (see `installation.find`).
 
     The servers die with this process, however it ends, unless `detached`: then they live until `stop()`, in
     whichever process. Raises PreflightFailed when there is no usable MySQL, or a server does not start.
@@ -70,7 +70,7 @@ class Sandbox:
 
     @classmethod
     def attach(cls, directory: Path) -> Sandbox:
-        """The sandbox that lives in `directory`, running or not. Raises PreflightFailed when there is none."""
+        """The sandbox that lives in `directory`, running or not. Raises PreflightFailed if there is none."""
         names = [path.parent.name for path in sorted(directory.glob("*/server.json"))]
         if not names:
             raise PreflightFailed(detail=f"there is no sandbox in {directory}")
@@ -113,7 +113,7 @@ class Sandbox:
         self.stop()
 
     def start(self) -> None:
-        """Start what is not running, all at once; returns when every server answers. Raises PreflightFailed."""
+        """Start what is not running; returns when every server answers. Raises PreflightFailed."""
         self._make_directory()
         try:
             with exclusive(self.directory / "lock"), self._launching():

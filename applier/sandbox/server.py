@@ -144,7 +144,7 @@ class Server:
                 if not (attempts_left and self._port_was_taken()):
                     break
                 self._state.port = free_port()
-        raise PreflightFailed(detail=f"server {self.name} did not start; from {self.error_log}:\n{self._errors()}")
+        raise self._failure("did not start")
 
     def _spawn(self, launcher: Launcher) -> None:
         self._place_socket()
@@ -181,7 +181,7 @@ class Server:
             leftover.unlink(missing_ok=True)
 
     def _wait_until_ready(self) -> bool:
-        """Wait until the server answers; False when it ended instead. Raises PreflightFailed at the deadline."""
+        """Wait until the server answers; False when it ended instead. Raises PreflightFailed if late."""
         process = self._state.process
         deadline = time.monotonic() + START_SECONDS
         while process is not None and not process.wait(POLL_SECONDS):
@@ -189,10 +189,7 @@ class Server:
                 return True
             if time.monotonic() > deadline:
                 self.kill()
-                raise PreflightFailed(
-                    detail=f"server {self.name} did not answer within {START_SECONDS:.0f} s; "
-                    f"from {self.error_log}:\n{self._errors()}"
-                )
+                raise self._failure(f"did not answer within {START_SECONDS:.0f} s")
         return False
 
     def _listens(self) -> bool:
@@ -206,6 +203,9 @@ class Server:
         except pymysql.OperationalError:
             return False
         return True
+
+    def _failure(self, what: str) -> PreflightFailed:
+        return PreflightFailed(detail=f"server {self.name} {what}; from {self.error_log}:\n{self._errors()}")
 
     def _errors(self) -> str:
         log = self.error_log if self.error_log.is_file() else self.folder / "console.log"
@@ -253,12 +253,12 @@ class Server:
             defaults |= {"host": HOST, "port": self.port}
         return pymysql.connect(**(defaults | settings))
 
-    def execute(self, sql: str, arguments: Sequence[Any] | None = None, *, database: str | None = None) -> Rows:
+    def execute(self, sql: str, arguments: Sequence[Any] = (), *, database: str | None = None) -> Rows:
         """Run one statement as root on a connection of its own; gives its rows as tuples."""
         connection = self.connect(database=database)
         try:
             with connection.cursor() as cursor:
-                cursor.execute(sql, arguments)
+                cursor.execute(sql, arguments or None)  # without arguments a % is a %
                 return tuple(cursor.fetchall())
         finally:
             connection.close()
@@ -266,7 +266,7 @@ class Server:
     # --- data directories -------------------------------------------------------------------------------
 
     def snapshot(self, path: Path) -> None:
-        """Copy the data directory to `path` (must not exist). Stops the server for it, and starts it again."""
+        """Copy the data directory to `path` (must not exist); the server is stopped meanwhile."""
         was_running = self.running
         self.stop()
         try:
@@ -277,7 +277,7 @@ class Server:
                 self.start()
 
     def restore(self, path: Path) -> None:
-        """Put a copy of the snapshot `path` in place of the data; keeps server UUID and port. Leaves it stopped."""
+        """Put a copy of the snapshot `path` in place of the data; keeps server UUID and port; stopped."""
         self.kill()
         identity = self.datadir / "auto.cnf"
         own = identity.read_bytes() if identity.is_file() else None

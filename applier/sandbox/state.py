@@ -1,4 +1,4 @@
-"""What a sandbox remembers about a server between two processes: one small JSON file in the server's folder."""
+"""What a sandbox remembers about a server from one process to the next: a JSON file in its folder."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
 """Process that starts the servers of one sandbox and ends them when its owner is gone.
 
 Run by path, as a program of its own (standard library only, so that it starts in a few milliseconds).
-The owner speaks to it over a pipe, one JSON object a line: `{"spawn": [argv…], "log": path}` is answered with
-`{"pid": n}` or `{"error": text}`; `{"remove": [paths]}` names what to delete at the end; `{"release": true}`
-lets the servers live on and ends the supervisor. When the pipe ends without a release, or the owner dies in any
-way, kill -9 included, every server gets SIGKILL.
+The owner speaks to it over a pipe, one JSON object a line: `{"spawn": [argv…], "log": path}` is answered
+with `{"pid": n}` or `{"error": text}`; `{"remove": [paths]}` names what to delete at the end;
+`{"release": true}` lets the servers live on and ends the supervisor. When the pipe ends without a release, or
+the owner dies in any way, kill -9 included, every server gets SIGKILL.
 
-Why a process and not PR_SET_PDEATHSIG alone: that signal is sent when the *thread* that forked ends, and servers
-are started by short-lived threads. Here the forking thread is the only one, so it is set as a second line: it
-covers the death of the supervisor itself.
+Why a process and not PR_SET_PDEATHSIG alone: that signal is sent when the *thread* that forked ends, and
+servers are started by short-lived threads. Here the forking thread is the only one, so it is set as a second
+line: it covers the death of the supervisor itself.
 """
 
 from __future__ import annotations
@@ -67,13 +67,13 @@ class Supervisor:
     def spawn(self, argv: list[str], log: str) -> int:
         before_exec: Callable[[], None] | None = self._follow_parent if self.die_with_us else None
         with open(log, "ab") as output:
-            process = subprocess.Popen(  # noqa: PLW1509 - one thread only
+            process = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                preexec_fn=before_exec,
+                preexec_fn=before_exec,  # noqa: PLW1509 - this process has one thread
             )
         self.children.add(process.pid)
         return process.pid

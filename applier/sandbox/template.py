@@ -59,10 +59,10 @@ def _run_mysqld(installation: Installation, arguments: list[str], log: Path) -> 
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise PreflightFailed(detail=f"{installation.mysqld} cannot make a data directory: {error}") from error
+        raise PreflightFailed(detail=f"{installation.mysqld} made no data directory: {error}") from error
     if answer.returncode:
         said = error_lines(log) if log.is_file() else answer.stderr.strip()
-        raise PreflightFailed(detail=f"{installation.mysqld} cannot make a data directory: {said}")
+        raise PreflightFailed(detail=f"{installation.mysqld} made no data directory: {said}")
 
 
 def _make(installation: Installation, layout: Mapping[str, str], folder: Path) -> None:
