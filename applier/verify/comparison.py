@@ -1,0 +1,274 @@
+"""Two tables, chunk by chunk: first checksums, then, where they differ, rows, then columns."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from applier.verify import expressions as sql
+from applier.verify.definitions import Record, Session, Table
+from applier.verify.expressions import KeyValues
+from applier.verify.options import VerifyOptions
+from applier.verify.report import Difference, Kind, TableReport
+from applier.verify.sessions import Pair, read
+
+Digests = dict[KeyValues, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Unequal:
+    """Keys of the rows of a chunk that differ. `respelt`: keys of the source that the target spells
+    otherwise, while its collation holds them to be equal; they are in `missing` and `extra` too."""
+
+    missing: list[KeyValues]
+    extra: list[KeyValues]
+    different: list[KeyValues]
+    respelt: dict[KeyValues, KeyValues] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> tuple[KeyValues, ...]:
+        return (*self.missing, *self.extra, *self.different)
+
+    @property
+    def rows(self) -> int:
+        return len(self.keys) - len(self.respelt)
+
+
+# A chunk with more rows than this many chunks (on the target, whose extra rows no boundary counts) is split
+# before its rows are fetched: what we hold in memory is bounded.
+ROWS_FETCHED_CHUNKS_MAX = 2
+# Rows that differ and are read again one by one in the next round; a part with more is read again whole.
+KEYS_REREAD_MAX = 500
+DIGESTS_SHOWN_MAX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows of a table: those above `lower` and not above `upper` (None is open), or those with one of `keys`.
+
+    `head` parts are cut into chunks as they are taken.
+    """
+
+    table: Table
+    lower: KeyValues | None = None
+    upper: KeyValues | None = None
+    keys: tuple[KeyValues, ...] = ()
+    head: bool = False
+
+    @property
+    def where(self) -> str:
+        if self.keys:
+            return sql.where_keys(self.table, self.keys)
+        return sql.where_range(self.table, self.lower, self.upper)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What is known of one table so far; several threads add to it, under `lock`."""
+
+    rows_source: int = 0
+    rows_target: int = 0
+    chunks: int = 0
+    chunks_different: int = 0
+    rows_different: int = 0
+    truncated: bool = False
+    differences: list[Difference] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+    ended: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def report(self, schema: str, table: str, unresolved: int) -> TableReport:
+        return TableReport(
+            schema,
+            table,
+            self.rows_source,
+            self.rows_target,
+            self.chunks,
+            self.chunks_different,
+            self.rows_different,
+            self.truncated,
+            unresolved,
+            tuple(sorted(self.differences, key=_in_order)),
+            round(max(0.0, self.ended - self.started), 3),
+        )
+
+
+def _in_order(difference: Difference) -> tuple[object, ...]:
+    return tuple((isinstance(value, str), value) for value in difference.key.values() if value is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Of one part: rows on the source, and what is still to do: `more` parts of this round that are to be
+    compared too, and `again`, which differed at positions that were not the same."""
+
+    rows: int = 0
+    more: tuple[Part, ...] = ()
+    again: tuple[Part, ...] = ()
+
+
+class Comparer:
+    """Compares parts in sessions whose snapshots are open; `exact` when both show the same position."""
+
+    def __init__(self, options: VerifyOptions, exact: bool, first_round: bool) -> None:
+        self._options = options
+        self._exact = exact
+        self._first_round = first_round
+
+    def next_chunk(self, pair: Pair, part: Part) -> tuple[Part, Part | None]:
+        """A chunk from the beginning of a part, and the rest."""
+        if not (part.head and part.table.key):
+            return part, None
+        boundary = self._boundary(pair.source, part)
+        if boundary is None:
+            return Part(part.table, part.lower, part.upper), None
+        chunk = Part(part.table, part.lower, boundary)
+        return chunk, Part(part.table, boundary, part.upper, head=True)
+
+    def compare(self, pair: Pair, chunk: Part, tally: Tally) -> Outcome:
+        """One chunk."""
+        (ours,), (theirs,) = pair.both(sql.checksum_statement(chunk.table, chunk.where))
+        again: tuple[Part, ...] = ()
+        if ours != theirs:
+            halves = self._halves(pair, chunk, int(ours[0]), int(theirs[0]))
+            if halves:
+                return Outcome(more=halves)
+            again = self._difference(pair, chunk, tally)
+        with tally.lock:
+            tally.ended = time.monotonic()
+            if self._first_round:
+                tally.rows_source += int(ours[0])
+                tally.rows_target += int(theirs[0])
+                tally.chunks += 1
+        return Outcome(int(ours[0]), again=again)
+
+    def _boundary(self, session: Session, part: Part) -> KeyValues | None:
+        rows = read(session, sql.boundary_statement(part.table, part.where, self._options.chunk_rows))
+        return tuple(map(_text, rows[0])) if rows else None
+
+    def _halves(self, pair: Pair, chunk: Part, ours: int, theirs: int) -> tuple[Part, ...]:
+        """A chunk with too many rows to fetch, cut in two."""
+        if chunk.keys or not chunk.table.key:
+            return ()
+        if max(ours, theirs) <= ROWS_FETCHED_CHUNKS_MAX * self._options.chunk_rows:
+            return ()
+        boundary = self._boundary(pair.source if ours > theirs else pair.target, chunk)
+        if boundary is None:
+            return ()
+        return Part(chunk.table, chunk.lower, boundary), Part(chunk.table, boundary, chunk.upper)
+
+    # --- rows ------------------------------------------------------------------------------------------
+
+    def _difference(self, pair: Pair, chunk: Part, tally: Tally) -> tuple[Part, ...]:
+        """Look into a chunk that differs; gives what has to be read again at another position."""
+        if self._exact:
+            with tally.lock:
+                tally.chunks_different += 1
+                if len(tally.differences) >= self._options.differences_max:
+                    tally.truncated = True
+                    return ()
+        if not chunk.table.key:
+            if not self._exact:
+                return (chunk,)
+            self._list(tally, *self._keyless(pair, chunk.table))
+            return ()
+        unequal = self._unequal(pair, chunk)
+        if not self._exact:
+            if len(unequal.keys) > KEYS_REREAD_MAX:
+                return (chunk,)
+            return (Part(chunk.table, keys=unequal.keys),) if unequal.keys else ()
+        self._match_respelt(pair, chunk.table, unequal)
+        self._list(tally, unequal.rows, self._described(pair, chunk.table, unequal))
+        return ()
+
+    def _unequal(self, pair: Pair, chunk: Part) -> Unequal:
+        ours, theirs = (_digests(rows) for rows in pair.both(sql.rows_statement(chunk.table, chunk.where)))
+        return Unequal(
+            missing=[key for key in ours if key not in theirs],
+            extra=[key for key in theirs if key not in ours],
+            different=[key for key, digest in ours.items() if theirs.get(key, digest) != digest],
+        )
+
+    def _match_respelt(self, pair: Pair, table: Table, unequal: Unequal) -> None:
+        if not (unequal.extra and any(key.folds for key in sql.key_columns(table))):
+            return
+        unmatched = set(unequal.extra)
+        for key in unequal.missing[: self._options.differences_max]:
+            rows = read(pair.target, sql.rows_statement(table, sql.where_keys(table, [key])))
+            for other in _digests(rows):
+                if other in unmatched:
+                    unequal.respelt[key] = other
+                    unmatched.remove(other)
+
+    def _described(self, pair: Pair, table: Table, unequal: Unequal) -> list[Difference]:
+        limit = self._options.differences_max
+        respelt = set(unequal.respelt.values())
+
+        def one(kind: Kind, key: KeyValues, columns: tuple[str, ...] = ()) -> Difference:
+            return Difference(table.schema, table.name, kind, dict(sql.shown_key(table, key)), columns)
+
+        changed = [*unequal.respelt, *unequal.different][:limit]
+        return [
+            *(one(Kind.MISSING, key) for key in unequal.missing[:limit] if key not in unequal.respelt),
+            *(one(Kind.EXTRA, key) for key in unequal.extra[:limit] if key not in respelt),
+            *(one(Kind.DIFFERENT, key, self._changed_columns(pair, table, key)) for key in changed),
+        ]
+
+    def _changed_columns(self, pair: Pair, table: Table, key: KeyValues) -> tuple[str, ...]:
+        ours, theirs = pair.both(sql.columns_statement(table, key))
+        if not (ours and theirs):
+            return ()
+        pairs = zip(table.columns, ours[0], theirs[0], strict=True)
+        return tuple(column.name for column, our, their in pairs if our != their)
+
+    def _keyless(self, pair: Pair, table: Table) -> tuple[int, list[Difference]]:
+        """Rows of a table without a key: how often each stands on either side."""
+        counted = [
+            {_text(digest): int(rows) for digest, rows in answer}
+            for answer in pair.both(sql.multiset_statement(table))
+        ]
+        ours, theirs = counted
+        surplus = {d: n - theirs.get(d, 0) for d, n in ours.items() if n != theirs.get(d, 0)}
+        surplus |= {d: -n for d, n in theirs.items() if d not in ours}
+        listed = list(surplus)[: min(DIGESTS_SHOWN_MAX, self._options.differences_max)]
+        contents = self._contents(pair, table, listed)
+        differences = [
+            Difference(
+                table.schema,
+                table.name,
+                Kind.MISSING if surplus[digest] > 0 else Kind.EXTRA,
+                contents.get(digest, {}),
+                rows=abs(surplus[digest]),
+                detail="the table has no key: all its columns are shown",
+            )
+            for digest in listed
+        ]
+        return sum(map(abs, surplus.values())), differences
+
+    def _contents(self, pair: Pair, table: Table, digests: list[str]) -> dict[str, dict[str, Any]]:
+        names = [column.name for column in table.columns]
+        answers = pair.both(sql.rows_by_digest_statement(table, digests)) if digests else ()
+        return {
+            _text(digest): {name: None if v is None else _text(v) for name, v in zip(names, row, strict=True)}
+            for answer in answers
+            for digest, *row in answer
+        }
+
+    def _list(self, tally: Tally, rows: int, differences: Iterable[Difference]) -> None:
+        with tally.lock:
+            tally.rows_different += rows
+            room = self._options.differences_max - len(tally.differences)
+            listed = list(differences)
+            tally.differences += listed[:room]
+            tally.truncated |= len(listed) > room or rows > sum(one.rows for one in listed)
+
+
+def _digests(rows: list[Record]) -> Digests:
+    return {tuple(map(_text, key)): _text(digest) for digest, *key in rows}
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)

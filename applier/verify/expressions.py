@@ -1,0 +1,255 @@
+"""SQL text of a comparison: a row as one string that no other row has, its checksum, ranges of keys.
+
+No connection here. The servers compute, we only compose; the same text runs on both sides.
+
+A row becomes a string in which every column is either a number or a time (whose text has no comma), or a byte
+string behind its length; a NULL is the letter N, which neither has. So no two different rows share a string.
+SHA2 and not MD5: MySQL 9.6 took MD5 and SHA1 out of the server (they need a component there).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from applier.verify.definitions import Column, Table, qualified, quoted
+
+# One row's string has to stay far below max_allowed_packet: above it CONCAT_WS gives NULL. Columns beyond
+# this budget go in as their digest.
+INLINE_BYTES_MAX = 256 << 10
+
+INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "year"})
+TEMPORAL = frozenset({"date", "datetime", "timestamp", "time"})
+NUMBERS_OF_BITS = frozenset({"bit", "enum", "set"})
+TEXTS = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
+
+# Python's names of the character sets whose text we can show; others are shown in hexadecimal.
+CODECS = {
+    "utf8mb4": "utf-8",
+    "utf8mb3": "utf-8",
+    "utf8": "utf-8",
+    "ascii": "ascii",
+    "latin1": "cp1252",
+    "utf16": "utf-16-be",
+    "ucs2": "utf-16-be",
+    "utf16le": "utf-16-le",
+    "utf32": "utf-32-be",
+}
+
+KeyValues = tuple[str, ...]  # as `KeyColumn.fetch` gives them
+KeyShown = dict[str, int | str]
+
+
+# --- a column, exactly ---------------------------------------------------------------------------------
+
+
+def exact_number(column: Column) -> str | None:
+    """An expression whose text has no comma and tells any two values apart, or None for byte strings."""
+    name = quoted(column.name)
+    if column.data_type in NUMBERS_OF_BITS:
+        # The number, not the text: an ENUM may have '' both as a member and as its error value.
+        return f"CAST({name} AS UNSIGNED)"
+    if column.data_type == "float":
+        # FLOAT prints 6 digits, which is lossy. As a DOUBLE it prints 16; any FLOAT needs 9.
+        return f"CAST({name} AS DOUBLE)"
+    if column.data_type == "double":
+        # Prints the shortest text that reads back the same, but DOUBLE(M,D) only D digits: JSON has them all.
+        return f"CAST(JSON_ARRAY({name}) AS CHAR)" if "(" in column.column_type else name
+    if column.data_type in INTEGERS or column.data_type in TEMPORAL or column.data_type == "decimal":
+        return name
+    return None
+
+
+def _parts(column: Column, inline: bool) -> list[str]:
+    number = exact_number(column)
+    if number is not None:
+        return [f"IFNULL({number},'N')" if column.nullable else number]
+    name = quoted(column.name)
+    as_bytes = f"CAST({name} AS BINARY)"
+    if not inline:
+        digest = f"SHA2({as_bytes},256)"
+        return [f"IFNULL({digest},'N')" if column.nullable else digest]
+    # The length of the bytes, not LENGTH(column): a column's own LENGTH() of VECTOR or JSON need not agree.
+    if column.nullable:
+        return [f"IFNULL(LENGTH({as_bytes}),'N')", f"IFNULL({as_bytes},'')"]
+    return [f"LENGTH({as_bytes})", as_bytes]
+
+
+def column_digest(column: Column) -> str:
+    """An expression: 64 hexadecimal digits that tell any two values of the column apart."""
+    return f"SHA2(CONCAT_WS(',',{','.join(_parts(column, inline=False))}),256)"
+
+
+def row_digest(table: Table) -> str:
+    """An expression: 64 hexadecimal digits that tell any two rows of the table apart."""
+    parts: list[str] = []
+    budget = INLINE_BYTES_MAX
+    for column in table.columns:
+        budget -= column.bytes_max
+        parts += _parts(column, inline=budget >= 0)
+        if budget < 0:
+            budget += column.bytes_max
+    return f"SHA2(CONCAT_WS(',',{','.join(parts)}),256)"
+
+
+# --- keys ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class KeyColumn:
+    """A column of the key that rows are told apart by: how its value travels to us and back."""
+
+    column: Column
+
+    @property
+    def fetch(self) -> str:
+        """An expression whose text, through `literal`, is the same value again."""
+        number = exact_number(self.column)
+        if number is None:
+            return f"HEX(CAST({quoted(self.column.name)} AS BINARY))"
+        return f"CONCAT({number})"
+
+    @property
+    def folds(self) -> bool:
+        """Whether different bytes can be the same key."""
+        collation = self.column.collation
+        return collation is not None and collation != "binary"
+
+    def literal(self, value: str) -> str:
+        kind = self.column.data_type
+        if kind in INTEGERS or kind in NUMBERS_OF_BITS or kind == "decimal":
+            return value
+        if kind in ("float", "double"):
+            plain = value.strip("[]")
+            # Without an exponent the text would be a DECIMAL, and compared as one.
+            return plain if "e" in plain.lower() else f"{plain}e0"
+        if kind in TEMPORAL:
+            return f"'{value}'"
+        introducer = f"_{self.column.charset}" if self.column.charset else "_binary"
+        return f"{introducer} X'{value}'"
+
+    def shown(self, value: str) -> int | str:
+        kind = self.column.data_type
+        if kind in INTEGERS or kind in NUMBERS_OF_BITS:
+            return int(value)
+        if exact_number(self.column) is not None:
+            return value.strip("[]")
+        codec = CODECS.get(self.column.charset or "")
+        try:
+            return bytes.fromhex(value).decode(codec) if codec else f"0x{value}"
+        except UnicodeDecodeError:
+            return f"0x{value}"
+
+
+def key_columns(table: Table) -> tuple[KeyColumn, ...]:
+    """Those of the table's key; none for a table without a usable one."""
+    by_name = {column.name: column for column in table.columns}
+    return tuple(KeyColumn(by_name[name]) for name in table.key)
+
+
+def shown_key(table: Table, values: KeyValues) -> KeyShown:
+    pairs = zip(key_columns(table), values, strict=True)
+    return {key.column.name: key.shown(value) for key, value in pairs}
+
+
+def _beyond(keys: Sequence[KeyColumn], values: KeyValues, sign: str) -> str:
+    """`(a, b) > (x, y)` written out: only so does the range optimizer use the index."""
+    terms, equal = [], ""
+    for key, value in zip(keys, values, strict=True):
+        name, literal = quoted(key.column.name), key.literal(value)
+        terms.append(f"({equal}{name}{sign}{literal})")
+        equal += f"{name}={literal} AND "
+    return " OR ".join(terms)
+
+
+def equals(table: Table, values: KeyValues) -> str:
+    """The row with this key, as the server's collations see it."""
+    pairs = zip(key_columns(table), values, strict=True)
+    return " AND ".join(f"{quoted(key.column.name)}={key.literal(value)}" for key, value in pairs)
+
+
+def where_range(table: Table, lower: KeyValues | None, upper: KeyValues | None) -> str:
+    """Rows whose key is above `lower` and not above `upper`; an end that is None is open."""
+    keys = key_columns(table)
+    terms = []
+    if lower is not None:
+        terms.append(f"({_beyond(keys, lower, '>')})")
+    if upper is not None:
+        terms.append(f"({_beyond(keys, upper, '<')} OR ({equals(table, upper)}))")
+    return f" WHERE {' AND '.join(terms)}" if terms else ""
+
+
+def where_keys(table: Table, keys: Sequence[KeyValues]) -> str:
+    """Rows with one of these keys."""
+    return " WHERE " + " OR ".join(f"({equals(table, values)})" for values in keys)
+
+
+# --- statements ----------------------------------------------------------------------------------------
+
+
+def _from(table: Table) -> str:
+    index = f" FORCE INDEX ({quoted(table.unique.index)})" if table.unique.index else ""
+    return f" FROM {qualified(table)}{index}"
+
+
+def _order(table: Table) -> str:
+    names = (f"{quoted(table.name)}.{quoted(name)}" for name in table.key)
+    return f" ORDER BY {','.join(names)}"
+
+
+def checksum_statement(table: Table, where: str) -> str:
+    """Count and checksum of the rows, whatever their order.
+
+    Rows with a key are all different, so XOR loses nothing. Without a key two equal rows would cancel each
+    other out: there two sums of 64 bits each.
+    """
+    digest = row_digest(table)
+    if table.key:
+        columns = f"COUNT(*),HEX(BIT_XOR(UNHEX({digest})))"
+    else:
+        halves = (f"SUM(CAST(CONV({half},16,10) AS UNSIGNED))" for half in _halves(digest))
+        columns = f"COUNT(*),{','.join(halves)}"
+    return f"SELECT {columns}{_from(table)}{where}"
+
+
+def _halves(digest: str) -> tuple[str, str]:
+    return f"LEFT({digest},16)", f"RIGHT({digest},16)"
+
+
+def boundary_statement(table: Table, where: str, rows: int) -> str:
+    """The key of the `rows`-th row (1 is the first); nothing when there are fewer."""
+    columns = ",".join(key.fetch for key in key_columns(table))
+    return f"SELECT {columns}{_from(table)}{where}{_order(table)} LIMIT 1 OFFSET {rows - 1}"
+
+
+def rows_statement(table: Table, where: str) -> str:
+    """Digest and key of each row."""
+    columns = ",".join([row_digest(table), *(key.fetch for key in key_columns(table))])
+    return f"SELECT {columns}{_from(table)}{where}"
+
+
+def columns_statement(table: Table, values: KeyValues) -> str:
+    """The digest of each column of one row."""
+    columns = ",".join(column_digest(column) for column in table.columns)
+    return f"SELECT {columns}{_from(table)} WHERE {equals(table, values)}"
+
+
+def multiset_statement(table: Table) -> str:
+    """Digest and number of each distinct row of a table without a key."""
+    return f"SELECT {row_digest(table)} AS digest,COUNT(*){_from(table)} GROUP BY digest"
+
+
+def rows_by_digest_statement(table: Table, digests: Sequence[str]) -> str:
+    """Digest and columns (as text of at most 64 characters) of the rows with these digests."""
+    wanted = ",".join(f"'{digest}'" for digest in digests)
+    columns = ",".join(_shown_column(column) for column in table.columns)
+    return f"SELECT {row_digest(table)} AS digest,{columns}{_from(table)} HAVING digest IN ({wanted})"
+
+
+def _shown_column(column: Column) -> str:
+    name = quoted(column.name)
+    if exact_number(column) is not None and column.data_type != "bit":
+        return f"CONCAT({name})"
+    if column.data_type in TEXTS or column.data_type == "json":
+        return f"LEFT(CONVERT({name} USING utf8mb4),64)"
+    return f"LEFT(HEX(CAST({name} AS BINARY)),64)"

@@ -1,0 +1,195 @@
+"""Snapshots of source and target at the same position.
+
+A position is a set of GTIDs. MySQL does not tell which set a consistent snapshot shows, so we find out from
+outside: a transaction that the engine has committed is, until its GTID reaches gtid_executed, among the GTIDs
+owned (engine commit comes first, then the set). So a snapshot shows exactly gtid_executed when that was the
+same before and after it was opened, and no GTID was owned at a moment between the two, after the opening.
+On a busy server that moment may not come. Then the snapshot is *inexact*, or, if allowed, commits are held
+back with FLUSH TABLES WITH READ LOCK while the snapshots open.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import pymysql
+
+from applier.errors import NotComparable
+from applier.verify.definitions import Session, query
+
+OPEN_ATTEMPTS_MAX = 40
+OPEN_PAUSE_SECONDS = 0.005
+PAIR_ATTEMPTS_MAX = 5
+LOCK_WAIT_SECONDS = 10
+
+
+class TargetPosition(Protocol):
+    """How to learn which of the source's transactions the target has committed."""
+
+    def wait(self, target: Session, gtid_set: str, seconds: float) -> bool:
+        """Wait until the target has committed `gtid_set`; False when the time is over."""
+
+    def of_snapshot(self, target: Session) -> str | None:
+        """The source's transactions that this session's open snapshot shows, if the snapshot itself tells (a
+        progress row does), else None: then gtid_executed around its opening tells."""
+
+
+class GtidPosition:
+    """The target keeps the source's GTIDs: its gtid_executed tells."""
+
+    def wait(self, target: Session, gtid_set: str, seconds: float) -> bool:
+        if not gtid_set:
+            return True
+        ((timed_out,),) = query(target, "SELECT WAIT_FOR_EXECUTED_GTID_SET(%s, %s)", (gtid_set, seconds))
+        return not timed_out
+
+    def of_snapshot(self, target: Session) -> str | None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshots:
+    """What the open snapshots of one server show: exactly `gtid_set`, or, inexact, at least that."""
+
+    gtid_set: str
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SamePosition:
+    """Both sides have open snapshots. `errant` are GTIDs of the target that the source never had."""
+
+    gtid_set: str
+    exact: bool
+    errant: str = ""
+
+
+def executed(session: Session) -> str:
+    """gtid_executed, on one line."""
+    ((gtid_set,),) = query(session, "SELECT @@GLOBAL.gtid_executed")
+    return str(gtid_set).replace("\n", "")
+
+
+def subtract(session: Session, minuend: str, subtrahend: str) -> str:
+    """GTIDs in the first set and not in the second; the server's own arithmetic."""
+    ((gtid_set,),) = query(session, "SELECT GTID_SUBTRACT(%s, %s)", (minuend, subtrahend))
+    return str(gtid_set).replace("\n", "")
+
+
+def _start(sessions: Sequence[Session]) -> None:
+    for session in sessions:
+        query(session, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+
+
+def release(sessions: Sequence[Session]) -> None:
+    """Close the snapshots."""
+    for session in sessions:
+        query(session, "ROLLBACK")
+
+
+def open_snapshots(control: Session, sessions: Sequence[Session]) -> Snapshots:
+    """A snapshot in each session, all at one GTID set if such a moment comes within OPEN_ATTEMPTS_MAX."""
+    for _ in range(OPEN_ATTEMPTS_MAX):
+        before = executed(control)
+        _start(sessions)
+        ((owned,),) = query(control, "SELECT @@GLOBAL.gtid_owned")
+        if not owned and executed(control) == before:
+            return Snapshots(before, exact=True)
+        release(sessions)
+        threading.Event().wait(OPEN_PAUSE_SECONDS)
+    before = executed(control)
+    _start(sessions)
+    return Snapshots(before, exact=False)
+
+
+@contextmanager
+def commits_held(control: Session) -> Iterator[None]:
+    """No commits on this server meanwhile. Raises NotComparable when the lock is not to be had."""
+    try:
+        query(control, f"SET SESSION lock_wait_timeout = {LOCK_WAIT_SECONDS}")
+        query(control, "FLUSH TABLES WITH READ LOCK")
+    except pymysql.MySQLError as error:
+        raise NotComparable(detail=f"the source could not be locked: {error.args[-1]}") from error
+    try:
+        yield
+    finally:
+        query(control, "UNLOCK TABLES")
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """The sessions of a comparison: one of each side to ask with, the others to read with."""
+
+    source_control: Session
+    target_control: Session
+    sources: Sequence[Session]
+    targets: Sequence[Session]
+
+    def release(self) -> None:
+        release(self.sources)
+        release(self.targets)
+
+
+def same_position(
+    sides: Sides, position: TargetPosition, wait_seconds: float, allow_lock: bool = False
+) -> SamePosition:
+    """Open snapshots on both sides, at the same position if that can be had.
+
+    Raises NotComparable when the target does not reach the source's position in `wait_seconds`.
+    """
+    deadline = time.monotonic() + wait_seconds
+    found = None
+    for _ in range(PAIR_ATTEMPTS_MAX):
+        if found is not None:
+            sides.release()
+        found = _attempt(sides, position, deadline)
+        if found.exact:
+            return found
+    assert found is not None
+    if not allow_lock:
+        return found
+    sides.release()
+    _await(sides, position, executed(sides.source_control), deadline)
+    with commits_held(sides.source_control):
+        # Nothing new comes in, so the target comes to rest at the source's position.
+        return _attempt(sides, position, deadline)
+
+
+def quiesced(sides: Sides) -> SamePosition:
+    """Snapshots of two servers that stand still, which the user vouches for and we check where we can."""
+    before = executed(sides.source_control), executed(sides.target_control)
+    _start(sides.sources)
+    _start(sides.targets)
+    after = executed(sides.source_control), executed(sides.target_control)
+    return SamePosition(before[0], exact=before == after)
+
+
+def _attempt(sides: Sides, position: TargetPosition, deadline: float) -> SamePosition:
+    source = open_snapshots(sides.source_control, sides.sources)
+    _await(sides, position, source.gtid_set, deadline)
+    target = open_snapshots(sides.target_control, sides.targets)
+    told = {position.of_snapshot(session) for session in sides.targets}
+    if None not in told:
+        # The snapshots tell themselves: exact if all tell the same, whatever went on around them.
+        target = Snapshots(str(next(iter(told))), exact=len(told) == 1)
+    # What the source has not even now is the target's own: no position of the source will ever include it.
+    errant = subtract(sides.source_control, target.gtid_set, executed(sides.source_control))
+    ahead = subtract(sides.source_control, target.gtid_set, source.gtid_set)
+    ahead = subtract(sides.source_control, ahead, errant)
+    return SamePosition(source.gtid_set, source.exact and target.exact and not ahead, errant)
+
+
+def _await(sides: Sides, position: TargetPosition, gtid_set: str, deadline: float) -> None:
+    seconds = max(0.1, deadline - time.monotonic())
+    if not position.wait(sides.target_control, gtid_set, seconds):
+        reached = executed(sides.target_control)
+        missing = subtract(sides.source_control, gtid_set, reached)
+        raise NotComparable(
+            detail=f"the target has not reached the source's position; it lacks {missing}. "
+            "Is the applier running? Wait longer with --wait-seconds"
+        )

@@ -1,0 +1,199 @@
+"""A whole comparison: snapshots at one position, definitions, chunks in parallel, more rounds if needed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pymysql
+
+from applier.connection import ServerAddress
+from applier.errors import UsageError
+from applier.verify.comparison import Comparer, Part, Tally
+from applier.verify.definitions import Table, TableName, query, read_tables
+from applier.verify.objects import changed_lines, create_table, read_others
+from applier.verify.options import Progress, Silent, VerifyOptions
+from applier.verify.position import (
+    GtidPosition,
+    SamePosition,
+    Sides,
+    TargetPosition,
+    quiesced,
+    same_position,
+)
+from applier.verify.report import Difference, Kind, VerifyReport
+from applier.verify.sessions import Pair, cut_off, link_errors, open_sides
+from applier.verify.work import Work
+
+# The table is gone or not as it was when the snapshot was taken: DDL came in between.
+CHANGED_MEANWHILE = frozenset({1146, 1412, 1054, 1176})
+
+
+def verify(
+    source: ServerAddress,
+    target: ServerAddress,
+    options: VerifyOptions | None = None,
+    *,
+    position: TargetPosition | None = None,
+    progress: Progress | None = None,
+) -> VerifyReport:
+    """Compare the target's data with the source's, at the same position of the source's log.
+
+    `position` tells how far the target is, for one that does not keep the source's GTIDs. Needs SELECT on
+    both sides. Raises NotComparable when the target does not get to the source's position, UsageError for
+    tables that neither side has, and what `connect` raises.
+    """
+    options = options or VerifyOptions()
+    return link_errors("server", lambda: _verify(source, target, options, position, progress or Silent()))
+
+
+def _verify(
+    source: ServerAddress,
+    target: ServerAddress,
+    options: VerifyOptions,
+    position: TargetPosition | None,
+    progress: Progress,
+) -> VerifyReport:
+    started = time.monotonic()
+    with open_sides(source, target, options.connections) as sides:
+        if position is None and not options.assume_quiesced:
+            _require_gtids(sides)
+        found = _Comparison(sides, options, position or GtidPosition(), progress)
+        found.run()
+        return found.report(time.monotonic() - started)
+
+
+def _require_gtids(sides: Sides) -> None:
+    for role, session in (("source", sides.source_control), ("target", sides.target_control)):
+        ((mode,),) = query(session, "SELECT @@GLOBAL.gtid_mode")
+        if mode != "ON":
+            raise UsageError(
+                detail=f"the {role} has gtid_mode {mode}, so nothing tells whether both sides are at the "
+                "same position. Stop all writes, let the target catch up, and compare with --assume-quiesced"
+            )
+
+
+@dataclass(slots=True)
+class _Comparison:
+    sides: Sides
+    options: VerifyOptions
+    position: TargetPosition
+    progress: Progress
+    names: list[TableName] = field(default_factory=list)
+    tallies: dict[TableName, Tally] = field(default_factory=dict)
+    at: SamePosition = field(default_factory=lambda: SamePosition("", exact=False))
+    rounds: int = 0
+    unresolved: list[Part] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def run(self) -> None:
+        parts: list[Part] | None = None
+        for _ in range(self.options.rounds_max):
+            self.at = self._snapshots()
+            self.rounds += 1
+            if parts is None:
+                # Read now: at an exact position both sides have executed the same DDL.
+                parts = self._definitions()
+            parts = self._round(parts)
+            self.sides.release()
+            if not parts:
+                break
+        self.unresolved = parts or []
+
+    def report(self, seconds: float) -> VerifyReport:
+        left = Counter((part.table.schema, part.table.name) for part in self.unresolved)
+        tables = tuple(self.tallies[name].report(*name, unresolved=left[name]) for name in self.names)
+        if self.at.errant:
+            self.warnings.append(f"the target has transactions of its own: {self.at.errant}")
+        exact = self.at.exact and self.rounds == 1
+        return VerifyReport(tables, self.at.gtid_set, exact, self.rounds, seconds, tuple(self.warnings))
+
+    def _snapshots(self) -> SamePosition:
+        if self.options.assume_quiesced:
+            return quiesced(self.sides)
+        return same_position(self.sides, self.position, self.options.wait_seconds, self.options.allow_lock)
+
+    # --- definitions -----------------------------------------------------------------------------------
+
+    def _definitions(self) -> list[Part]:
+        """Compare what there is; gives the tables whose rows are comparable, the largest last."""
+        selection = self.options.selection
+        ours = read_tables(self.sides.source_control, selection)
+        theirs = read_tables(self.sides.target_control, selection)
+        for name in selection.tables:
+            if name not in ours and name not in theirs:
+                shown = ".".join(name)
+                raise UsageError(detail=f"neither side has a table {shown} that the account may read")
+        self.names = sorted({*ours, *theirs})
+        self.tallies = {name: Tally() for name in self.names}
+        comparable = [self._definition(name, ours.get(name), theirs.get(name)) for name in self.names]
+        tables = sorted((table for table in comparable if table), key=lambda table: table.rows_estimated)
+        if self.options.others:
+            self.warnings += self._others()
+        self.progress.started(len(tables), sum(table.rows_estimated for table in tables))
+        return [Part(table, head=True) for table in tables]
+
+    def _definition(self, name: TableName, ours: Table | None, theirs: Table | None) -> Table | None:
+        found = self.tallies[name].differences
+        if theirs is None or ours is None:
+            found.append(Difference(*name, Kind.MISSING_TABLE if ours else Kind.EXTRA_TABLE))
+            return None
+        texts = (
+            create_table(self.sides.source_control, ours),
+            create_table(self.sides.target_control, theirs),
+        )
+        if texts[0] != texts[1]:
+            found.append(Difference(*name, Kind.DEFINITION, detail=changed_lines(*texts)))
+        return ours if ours.shape == theirs.shape else None
+
+    def _others(self) -> Iterable[str]:
+        ours, theirs = (
+            read_others(session, self.options.selection)
+            for session in (self.sides.source_control, self.sides.target_control)
+        )
+        for kind, schema, name in sorted({*ours, *theirs}):
+            one, other = ours.get((kind, schema, name)), theirs.get((kind, schema, name))
+            if one != other:
+                state = "missing on the target" if other is None else "extra on the target"
+                yield f"{kind} {schema}.{name}: {'different' if one is not None is not other else state}"
+
+    # --- rows ------------------------------------------------------------------------------------------
+
+    def _round(self, parts: list[Part]) -> list[Part]:
+        """Compare these parts; gives those to be read again."""
+        again: list[Part] = []
+        lock = threading.Lock()
+        work = Work(parts)
+        comparer = Comparer(self.options, self.at.exact, first_round=self.rounds == 1)
+
+        def worker(pair: Pair) -> None:
+            while (part := work.take()) is not None:
+                chunk = part
+                try:
+                    chunk, rest = comparer.next_chunk(pair, part)
+                    if rest is not None:
+                        work.add([rest])
+                    outcome = comparer.compare(pair, chunk, self.tallies[part.table.schema, part.table.name])
+                    work.add(outcome.more)
+                    with lock:
+                        again.extend(outcome.again)
+                        self.progress.advanced(outcome.rows)
+                except pymysql.MySQLError as error:
+                    if error.args[0] not in CHANGED_MEANWHILE:
+                        raise
+                    with lock:
+                        again.append(chunk)
+                finally:
+                    work.done()
+
+        with ThreadPoolExecutor(len(self.sides.targets)) as executor:
+            pairs = [
+                Pair(source, target, executor)
+                for source, target in zip(self.sides.sources, self.sides.targets, strict=True)
+            ]
+            work.run([lambda pair=pair: worker(pair) for pair in pairs], lambda: cut_off(self.sides))  # type: ignore[misc]
+        return again
