@@ -86,7 +86,7 @@ cdef class Batch:
     cdef size_t row_count
     cdef size_t row_capacity
     cdef Touches touches
-    cdef readonly uint64_t byte_count         # of the events of its transactions, uncompressed
+    cdef readonly uint64_t byte_count         # of the log that it covers, as it came
     cdef uint64_t inflated_bytes              # of buffers that hold inflated payloads
 
     # Each appends and may move its array: pointers into it are good until the next call. MemoryError.

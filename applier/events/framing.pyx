@@ -183,8 +183,8 @@ cdef class Framer:
         if not self.described and type != FORMAT_DESCRIPTION_EVENT and type != ROTATE_EVENT:
             return self.bad(FAULT_UNDESCRIBED, type, 0)
         has_checksum = self.checksums and type != FORMAT_DESCRIPTION_EVENT
-        if type == ROTATE_EVENT and self.flags & FLAG_ARTIFICIAL:
-            # Comes before the format description event that says whether there are checksums.
+        if not self.described and type == ROTATE_EVENT:
+            # The first event of a dump comes before the one that says whether there are checksums.
             has_checksum = length >= HEADER_BYTES + CHECKSUM_BYTES and checksum_matches(data, length)
         elif has_checksum:
             if length < HEADER_BYTES + CHECKSUM_BYTES:

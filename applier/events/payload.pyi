@@ -1,0 +1,3 @@
+from applier.events.batch import Batch
+
+def inflate(batch: Batch, i: int, bytes_max: int = ...) -> None: ...

@@ -1,0 +1,206 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
+"""Compressed transactions: the transaction payload event (40) is replaced by the events inside it.
+
+Behind the header come fields of type, length, value (length-encoded integers): 1 size of the payload, 2 compression (0 zstd, 255
+none), 3 size before compression; type 0 ends them and the payload follows. Its events carry no checksums.
+"""
+import threading
+
+import zstandard
+from cpython.buffer cimport PyBUF_READ
+from cpython.memoryview cimport PyMemoryView_FromMemory
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from applier.errors import CorruptEvent, UnsupportedEvent
+from applier.events.control import length_encoded
+from applier.events.batch cimport *
+from applier.events.event_types cimport *
+from applier.events.roles cimport *
+from applier.events.wire cimport load_u32
+
+cdef enum:
+    FIELD_END = 0
+    FIELD_PAYLOAD_BYTES = 1
+    FIELD_COMPRESSION = 2
+    FIELD_UNCOMPRESSED_BYTES = 3
+    COMPRESSION_ZSTD = 0
+    COMPRESSION_NONE = 255
+    # What is first allocated for a payload, whatever size it announces.
+    FIRST_BUFFER_BYTES = 1 << 20
+
+cdef enum Found:
+    FOUND_ROWS            # BEGIN, table maps, rows, COMMIT
+    FOUND_STATEMENTS      # more than that
+    FOUND_BAD_LENGTH
+    FOUND_UNKNOWN
+    FOUND_MISPLACED
+    FOUND_UNFINISHED
+
+cdef object decompressors = threading.local()   # one a thread: they must not be shared
+
+
+def inflate(Batch batch not None, size_t i, uint64_t bytes_max=1 << 30):
+    """Replaces the payload event of transaction `i` by its events, and classifies the transaction by them.
+
+    A transaction that is not compressed, or inflated already, is left alone. Memory grows with what really comes out, up
+    to the size that the event announces, and that may be `bytes_max` at most. Runs without the GIL while it
+    inflates and walks. Raises CorruptEvent, UnsupportedEvent; the batch is then as it was.
+    """
+    if i >= batch.transaction_count:
+        raise IndexError(f"transaction {i} of {batch.transaction_count}")
+    cdef Transaction* t = &batch.transactions[i]
+    if not t.flags & T_COMPRESSED or t.flags & (T_ROWS | T_STATEMENTS):
+        return
+    cdef Event* event = &batch.events[t.event_first]
+    place = f"{batch.file}:{t.end_log_pos}"
+    payload, compression, size = split(
+        PyMemoryView_FromMemory(<char*>event.data + HEADER_BYTES, event.length - HEADER_BYTES, PyBUF_READ), place)
+    if size > bytes_max:
+        raise CorruptEvent(place=place, detail=f"a payload of {size} bytes is larger than the {bytes_max} allowed")
+    cdef Buffer buffer = decompress(payload, compression, size, place)
+    cdef size_t event_count = batch.event_count, length = size
+    cdef int found
+    cdef uint8_t type = 0
+    cdef uint32_t flags = 0
+    with nogil:
+        found = adopt(batch, buffer.data, length, &type, &flags)
+    if found > FOUND_STATEMENTS:
+        batch.event_count = event_count
+        if found == FOUND_UNKNOWN:
+            raise UnsupportedEvent(event_type=type, place=place)
+        raise CorruptEvent(place=place, detail=describe(found, type))
+    batch.buffers.append(buffer)
+    batch.inflated_bytes += buffer.capacity
+    if found == FOUND_ROWS:
+        keep_rows(batch, event_count)
+    t.event_first = <uint32_t>event_count
+    t.event_count = <uint32_t>(batch.event_count - event_count)
+    t.byte_count = bytes_of(batch, event_count)
+    t.flags |= flags | (T_ROWS if found == FOUND_ROWS else T_STATEMENTS | T_BARRIER)
+
+
+cdef split(body, str place):
+    """(payload, compression, size before compression) of a payload event's body."""
+    fields = {FIELD_COMPRESSION: COMPRESSION_NONE}
+    try:
+        at = 0
+        while True:
+            field, at = length_encoded(body, at)
+            if field == FIELD_END:
+                break
+            length, at = length_encoded(body, at)
+            if length > len(body) - at:
+                raise IndexError
+            if field <= FIELD_UNCOMPRESSED_BYTES:
+                fields[field] = length_encoded(body, at)[0]
+            at += length
+    except IndexError:
+        raise CorruptEvent(place=place, detail="a payload event ends in its header") from None
+    payload = body[at:]
+    if fields.get(FIELD_PAYLOAD_BYTES, len(payload)) != len(payload):
+        raise CorruptEvent(place=place, detail="a payload event's size contradicts its header")
+    compression = fields[FIELD_COMPRESSION]
+    if compression == COMPRESSION_NONE:
+        return payload, compression, len(payload)
+    if compression != COMPRESSION_ZSTD or FIELD_UNCOMPRESSED_BYTES not in fields:
+        raise CorruptEvent(place=place, detail=f"a payload event's compression {compression} is not known")
+    return payload, compression, fields[FIELD_UNCOMPRESSED_BYTES]
+
+
+cdef Buffer decompress(payload, int compression, uint64_t size, str place):
+    cdef Buffer buffer = Buffer(min(size, FIRST_BUFFER_BYTES)), larger
+    cdef size_t filled = 0, count
+    if compression == COMPRESSION_NONE:
+        buffer = Buffer(size)
+        memoryview(buffer)[:] = payload
+        return buffer
+    if not hasattr(decompressors, "zstd"):
+        decompressors.zstd = zstandard.ZstdDecompressor()
+    try:
+        with decompressors.zstd.stream_reader(payload, read_across_frames=True) as reader:
+            while filled < size:
+                if filled == buffer.capacity:
+                    larger = Buffer(min(size, 2 * <uint64_t>buffer.capacity))
+                    memoryview(larger)[:filled] = buffer
+                    buffer = larger
+                count = reader.readinto(memoryview(buffer)[filled:])
+                if count == 0:
+                    break
+                filled += count
+            beyond = reader.read(1)
+    except zstandard.ZstdError as error:
+        raise CorruptEvent(place=place, detail=f"a payload cannot be inflated ({error})") from None
+    if filled != size or beyond:
+        raise CorruptEvent(place=place, detail=f"a payload does not inflate to the {size} bytes it announces")
+    return buffer
+
+
+# Appends the events in data[0:size] to the batch. They must be one transaction from BEGIN to its end.
+cdef int adopt(Batch batch, uint8_t* data, size_t size, uint8_t* type, uint32_t* flags) except -1 nogil:
+    cdef size_t at = 0, length
+    cdef Found found = FOUND_ROWS
+    cdef Role role
+    cdef bint begun = False, ended = False
+    while at < size:
+        if size - at < HEADER_BYTES:
+            return FOUND_BAD_LENGTH
+        length = load_u32(data + at + LENGTH_OFFSET)
+        if length < HEADER_BYTES or length > size - at:
+            return FOUND_BAD_LENGTH
+        type[0] = data[at + TYPE_OFFSET]
+        role = role_of(data + at, <uint32_t>length)
+        if role == ROLE_UNKNOWN:
+            return FOUND_UNKNOWN
+        if role == ROLE_MALFORMED:
+            return FOUND_BAD_LENGTH
+        if role != ROLE_IGNORED:
+            if role < ROLE_BEGIN or role == ROLE_PAYLOAD or ended:
+                return FOUND_MISPLACED
+            if begun == (role == ROLE_BEGIN or role == ROLE_XA_START):
+                return FOUND_MISPLACED
+            begun = True
+            ended = role == ROLE_COMMIT or role == ROLE_ROLLBACK or role == ROLE_XA_PREPARE or role == ROLE_XA_COMMIT
+            flags[0] |= flags_of(role)
+            if not is_plain(role):
+                found = FOUND_STATEMENTS
+            batch.add_event(data + at, <uint32_t>length, type[0])
+        at += length
+    return found if ended else FOUND_UNFINISHED
+
+
+cdef bint is_plain(Role role) noexcept nogil:
+    return (role == ROLE_BEGIN or role == ROLE_TABLE_MAP or role == ROLE_ROWS or role == ROLE_ROWS_QUERY
+            or role == ROLE_COMMIT)
+
+
+cdef uint32_t flags_of(Role role) noexcept nogil:
+    if role == ROLE_ROLLBACK or role == ROLE_XA_COMMIT:
+        return T_ROLLBACK
+    if role == ROLE_XA_PREPARE:
+        return T_XA
+    return T_SCHEMA if role == ROLE_SCHEMA_QUERY else 0
+
+
+cdef void keep_rows(Batch batch, size_t first) noexcept nogil:
+    cdef size_t i, kept = first
+    for i in range(first, batch.event_count):
+        if batch.events[i].type == TABLE_MAP_EVENT or is_rows_event(batch.events[i].type):
+            batch.events[kept] = batch.events[i]
+            kept += 1
+    batch.event_count = kept
+
+
+cdef uint64_t bytes_of(Batch batch, size_t first) noexcept nogil:
+    cdef size_t i
+    cdef uint64_t total = 0
+    for i in range(first, batch.event_count):
+        total += batch.events[i].length
+    return total
+
+
+cdef str describe(int found, int type):
+    if found == FOUND_BAD_LENGTH:
+        return f"the length of an event of type {type} in a payload contradicts the payload's"
+    if found == FOUND_MISPLACED:
+        return f"an event of type {type} is out of place in a payload"
+    return "a payload ends before its transaction does"
