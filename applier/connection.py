@@ -1,231 +1,42 @@
-"""Where a server is, and a connection to it; the same for source and target.
+"""A connection to a server; the same for source and target.
 
 Errors of connecting come out as our own: AccessDenied, Unreachable, UnknownHost, PreflightFailed. None of
-them, no log line and no repr ever shows a password.
+them shows a password.
 """
 
 from __future__ import annotations
 
-import enum
-import getpass
-import logging
-import os
 import socket
 import ssl
-import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import TYPE_CHECKING, Any
 
 import pymysql
 from pymysql.constants import CLIENT
 
+from applier.address import Role, ServerAddress, Tls, TlsMode, parse_url
 from applier.errors import AccessDenied, ApplierError, PreflightFailed, UnknownHost, Unreachable, UsageError
-from applier.option_files import read_options
 
 if TYPE_CHECKING:
     import sqlalchemy
 
-log = logging.getLogger(__name__)
+__all__ = [
+    "Connection",
+    "Role",
+    "ServerAddress",
+    "connect",
+    "connection_error",
+    "drop",
+    "error_code",
+    "error_message",
+    "parse_url",
+    "raw_socket",
+    "read_ok",
+    "send_command",
+    "sqlalchemy_engine",
+]
 
-Role = Literal["source", "target"]
-
-DEFAULT_PORT = 3306
 CONNECT_TIMEOUT_SECONDS = 10.0
 KEEPALIVE_IDLE_SECONDS, KEEPALIVE_INTERVAL_SECONDS, KEEPALIVE_PROBES = 30, 10, 6
-
-SCHEMES = ("mysql", "mysql+pymysql")
-URL_FORM = "mysql://user@host:port/?ssl-mode=REQUIRED"
-URL_OPTIONS = frozenset({"socket", "ssl-mode", "ssl-ca", "ssl-capath", "ssl-cert", "ssl-key"})
-
-
-class TlsMode(enum.Enum):
-    """What `--ssl-mode` means to MySQL's own clients."""
-
-    DISABLED = "DISABLED"
-    PREFERRED = "PREFERRED"
-    REQUIRED = "REQUIRED"
-    VERIFY_CA = "VERIFY_CA"
-    VERIFY_IDENTITY = "VERIFY_IDENTITY"
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """Paths of PEM files (`capath`: of a folder of them). Without `ca` and `capath`: the system's own."""
-
-    mode: TlsMode = TlsMode.PREFERRED
-    ca: str | None = None
-    capath: str | None = None
-    cert: str | None = None
-    key: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ServerAddress:
-    """A server and the account to use there. `unix_socket`, when given, is used instead of host and port."""
-
-    host: str = "localhost"
-    port: int = DEFAULT_PORT
-    user: str = "root"
-    unix_socket: str | None = None
-    database: str | None = None
-    tls: Tls = Tls()
-    role: Role = "target"
-    password: str = field(default="", repr=False, compare=False)
-
-    def __str__(self) -> str:
-        """`user@host:port`, or `user@/path/of/socket`: for messages."""
-        return f"{self.user}@{self.place}"
-
-    @property
-    def place(self) -> str:
-        """`host:port`, or the path of the socket."""
-        if self.unix_socket:
-            return self.unix_socket
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-
-# --- from a URL ----------------------------------------------------------------------------------------
-
-
-def parse_url(
-    url: str, role: Role, defaults_file: str | Path | None = None, prompt: bool = True
-) -> ServerAddress:
-    """The address that `mysql://user@host:port/database?ssl-mode=…&ssl-ca=…&socket=…` names.
-
-    What the URL leaves open comes from the option files (`defaults_file`, else the standard ones), where the
-    group `[applier-<role>]` wins over `[client]`. The password is the first found of: the URL (with a
-    warning), APPLIER_SOURCE_PASSWORD or APPLIER_TARGET_PASSWORD, the option files, MYSQL_PWD (this order is
-    that of MySQL's own clients), and a prompt if `prompt` and standard input is a terminal; else it is empty.
-    Raises UsageError.
-    """
-    fields, url_password = _split_url(url)
-    options = _known(read_options(defaults_file, ["client", f"applier-{role}"]))
-    merged = {**options, **fields}
-    # A socket that an option file names must not take the place of a host that the URL names.
-    if "host" in fields and "socket" not in fields:
-        merged.pop("socket", None)
-    user = merged.get("user") or _login_name()
-    address = ServerAddress(
-        host=merged.get("host") or "localhost",
-        port=_port(merged["port"]) if merged.get("port") else DEFAULT_PORT,
-        user=user,
-        unix_socket=merged.get("socket") or None,
-        database=merged.get("database") or None,
-        tls=_tls(merged),
-        role=role,
-    )
-    if url_password:
-        log.warning(
-            "The password of the %s is in its URL, where other users of this machine can read it. "
-            "Better: the environment variable %s, or an option file with --defaults-file.",
-            role,
-            _password_variable(role),
-        )
-    password = url_password if url_password is not None else _password(address, options, prompt)
-    return replace(address, password=password)
-
-
-def _split_url(url: str) -> tuple[dict[str, str], str | None]:
-    """What the URL says, by option name, and its password. Errors quote nothing that may be a password."""
-    scheme, separator, rest = url.partition("://")
-    if not separator or scheme.lower() not in SCHEMES:
-        raise UsageError(detail=f"a server is given as {URL_FORM}: the URL does not start with mysql://")
-    try:
-        parts = urlsplit(f"mysql://{rest}")
-        port = parts.port
-        host = parts.hostname
-    except ValueError:
-        raise UsageError(detail=f"the URL is not of the form {URL_FORM}: {_ENCODE_HINT}") from None
-    if "@" in parts.query + parts.path + parts.fragment or parts.fragment or parts.netloc.count("@") > 1:
-        raise UsageError(detail=f"the URL is not of the form {URL_FORM}: {_ENCODE_HINT}")
-    database = unquote(parts.path.removeprefix("/"))
-    if "/" in database:
-        raise UsageError(detail=f"the URL is not of the form {URL_FORM}: it has more than one path component")
-    fields = _url_options(parts.query)
-    given = {
-        "user": unquote(parts.username or ""),
-        "host": unquote(host or ""),
-        "port": str(port) if port is not None else "",
-        "database": database,
-    }
-    fields |= {name: value for name, value in given.items() if value}
-    return fields, None if parts.password is None else unquote(parts.password)
-
-
-_ENCODE_HINT = (
-    "check host and port (1 to 65535), an IPv6 address needs [brackets], and any of : / ? # @ % [ ] in a "
-    "user name or password must be percent-encoded"
-)
-
-
-def _url_options(query: str) -> dict[str, str]:
-    options: dict[str, str] = {}
-    for raw_name, value in parse_qsl(query, keep_blank_values=True):
-        name = raw_name.replace("_", "-")
-        if name not in URL_OPTIONS:
-            known = ", ".join(sorted(URL_OPTIONS))
-            raise UsageError(detail=f"the URL has an unknown option {raw_name!r}; there are {known}")
-        if name in options:
-            raise UsageError(detail=f"the URL gives {name} twice")
-        options[name] = value
-    return options
-
-
-def _known(options: Mapping[str, str]) -> dict[str, str]:
-    """Those of an option file's options that concern us: other clients' options may stand there too."""
-    names = URL_OPTIONS | {"host", "port", "user", "password"}
-    return {name: value for name, value in options.items() if name in names}
-
-
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
-        raise UsageError(detail=f"the port must be a number from 1 to 65535, not {text!r}")
-    return int(text)
-
-
-def _tls(options: Mapping[str, str]) -> Tls:
-    ca, capath = options.get("ssl-ca") or None, options.get("ssl-capath") or None
-    # Who names a certificate authority wants it to be checked: MySQL's own clients do the same.
-    default = TlsMode.VERIFY_CA if ca or capath else TlsMode.PREFERRED
-    name = options.get("ssl-mode") or default.value
-    try:
-        mode = TlsMode(name.upper())
-    except ValueError:
-        modes = ", ".join(known.value for known in TlsMode)
-        raise UsageError(detail=f"ssl-mode must be one of {modes}, not {name!r}") from None
-    return Tls(mode, ca, capath, options.get("ssl-cert") or None, options.get("ssl-key") or None)
-
-
-def _login_name() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user id without a name
-        raise UsageError(detail=f"no user is given: write {URL_FORM}") from None
-
-
-def _password_variable(role: Role) -> str:
-    return f"APPLIER_{role.upper()}_PASSWORD"
-
-
-def _password(address: ServerAddress, options: Mapping[str, str], prompt: bool) -> str:
-    own = os.environ.get(_password_variable(address.role))
-    if own is not None:
-        return own
-    if "password" in options:
-        return options["password"]
-    anyones = os.environ.get("MYSQL_PWD")
-    if anyones is not None:
-        return anyones
-    if prompt and sys.stdin is not None and sys.stdin.isatty():
-        return getpass.getpass(f"Password of {address.user} on the {address.role} {address.place}: ")
-    return ""
-
-
-# --- a connection --------------------------------------------------------------------------------------
 
 Connection = pymysql.connections.Connection
 
@@ -246,6 +57,7 @@ def connect(
     """
     try:
         connection: Connection[Any] = pymysql.connect(
+            defer_connect=True,
             host=address.host,
             port=address.port,
             unix_socket=address.unix_socket,
@@ -262,15 +74,18 @@ def connect(
             program_name="applier",
             **_tls_arguments(address),
         )
+        if address.unix_socket:
+            # What PyMySQL notes when it opens the file itself: nobody listens, a password may go as it is.
+            vars(connection)["_secure"] = True
+        connection.connect(_open_socket(address, connect_timeout_seconds))
     except (pymysql.err.MySQLError, ssl.SSLError, OSError, RuntimeError) as error:
         raise connection_error(address, error) from error
     vars(connection).update(_read_timeout=read_timeout_seconds, _write_timeout=write_timeout_seconds)
-    _tune_keepalive(raw_socket(connection))
     return connection
 
 
 def raw_socket(connection: Connection[Any]) -> socket.socket:
-    """The socket below (an `ssl.SSLSocket` under TLS); the one place that reaches into PyMySQL for it."""
+    """The socket below, an `ssl.SSLSocket` under TLS."""
     sock: socket.socket = vars(connection)["_sock"]
     return sock
 
@@ -329,10 +144,21 @@ def _tls_context(tls: Tls) -> ssl.SSLContext:
     return context
 
 
-def _tune_keepalive(sock: socket.socket) -> None:
-    """Notice a peer that vanished without a word in 90 s instead of the system's two hours."""
-    if sock.family == socket.AF_UNIX:
-        return
+def _open_socket(address: ServerAddress, timeout_seconds: float) -> socket.socket:
+    """A socket that is connected; PyMySQL would leak the one whose connecting fails."""
+    if address.unix_socket:
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.settimeout(timeout_seconds)
+            sock.connect(address.unix_socket)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+    sock = socket.create_connection((address.host, address.port), timeout_seconds)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # Notice a peer that vanished without a word in 90 s instead of the system's two hours.
     for name, value in (
         ("TCP_KEEPIDLE", KEEPALIVE_IDLE_SECONDS),
         ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL_SECONDS),
@@ -340,6 +166,7 @@ def _tune_keepalive(sock: socket.socket) -> None:
     ):
         if hasattr(socket, name):  # not every system has all three
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return sock
 
 
 # --- its errors ----------------------------------------------------------------------------------------

@@ -11,8 +11,9 @@ from pathlib import Path
 import pymysql
 import pytest
 
+from applier.address import ServerAddress, Tls, TlsMode, parse_url
 from applier.backoff import Backoff
-from applier.connection import ServerAddress, Tls, TlsMode, connection_error, parse_url
+from applier.connection import connect, connection_error
 from applier.errors import AccessDenied, PreflightFailed, UnknownHost, Unreachable, UsageError
 from applier.option_files import read_options
 
@@ -247,8 +248,6 @@ def test_errors_of_connecting_have_their_class(error: Exception, kind: type, exi
 
 
 def test_unknown_host_is_told_apart_from_one_that_is_down() -> None:
-    from applier.connection import connect
-
     with pytest.raises(UnknownHost, match=r"host name 'no\.such\.host\.invalid' is not known"):
         connect(ServerAddress(host="no.such.host.invalid"))
 
