@@ -1,4 +1,4 @@
-"""What keys a table has, as plain frozen records: what `keys.py` reads and `hashing.TablePlan` is built from."""
+"""What keys a table has, as plain frozen records: `keys.py` reads them, `hashing.TablePlan` is built of them."""
 
 from __future__ import annotations
 
