@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from applier.events.batch import Batch
-from applier.events.payload import inflate_batch
+from applier.events.payload import inflate
 from applier.events.rows import RowDecoder
+from applier.events.scheduling import compressed
 from applier.target.schema import Catalog
 from scheduler.queues import BoundedQueue
 from scheduler.reorder import Reorder
@@ -26,6 +27,7 @@ class Decoder:
             self._output.put(batch.number, batch, batch.memory_bytes)
 
     def decode(self, batch: Batch) -> None:
-        inflate_batch(batch)
+        for index in compressed(batch):
+            inflate(batch, index)
         version = self._catalog.version_at(batch.first_sequence_number)
         self._rows.decode(batch, self._catalog.plan, version)

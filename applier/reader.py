@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -65,7 +66,7 @@ class Reader:
         self.reconnects = 0
         self.file = ""
         self.position = 0
-        self.newest_commit_microseconds = 0  # original commit time of the newest transaction read
+        self.marks = CommitTimes()
 
     def run(self) -> None:
         """Raises ApplierError when the source is lost for good or its bytes are bad."""
@@ -73,7 +74,13 @@ class Reader:
         while not self._done():
             try:
                 self._stream = self._open_stream(self.received)
-                self._read(StreamAssembler(self.received, self.next_sequence_number, batch_number=self.batches), backoff)
+                assembler = StreamAssembler(
+                    self.received,
+                    self.next_sequence_number,
+                    batch_number=self.batches,
+                    source_epoch=self.reconnects << 32,  # source numbers do not compare across connections
+                )
+                self._read(assembler, backoff)
             except (LinkLost, Unreachable) as error:
                 if self._done():
                     return
@@ -113,15 +120,36 @@ class Reader:
 
     def _hand_out(self, batch: Batch) -> None:
         for sid, tag, first, last in gtid_ranges(batch):
-            self.received.add_interval(sid, tag, first, last + 1)
+            self.received.add_range(sid, tag, first, last)
         if self._until is not None:
             self._until_read = self._until <= self.received
         if len(batch):
             self.next_sequence_number = next_sequence_number(batch)
-            self.newest_commit_microseconds = last_commit_microseconds(batch)
+            self.marks.add(self.next_sequence_number - 1, last_commit_microseconds(batch))
             if changes_schema(batch):
                 self._catalog.note_ddl(batch.last_sequence_number)
         self.batches += 1
         self._output.put(batch, batch.memory_bytes)
         if batch.failure is not None:  # raised by the scheduler once everything before it is applied
             self._ended = True
+
+
+class CommitTimes:
+    """When the transactions that are on their way were committed on the source: one mark for each batch."""
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[int, int]] = deque()  # last sequence number, commit time in microseconds
+
+    def add(self, sequence_number: int, commit_microseconds: int) -> None:
+        self._marks.append((sequence_number, commit_microseconds))
+
+    def lag_seconds(self, low_water_mark: int) -> float:
+        """Age of the oldest transaction that was read and is not applied; 0.0 when there is none.
+
+        Called by one reporting thread."""
+        marks = self._marks
+        while marks and marks[0][0] <= low_water_mark:
+            marks.popleft()
+        if not marks or not marks[0][1]:
+            return 0.0
+        return max(0.0, time.time() - marks[0][1] / 1e6)

@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcmp
 from applier.events.batch cimport (
-    T_BARRIER, T_DDL, T_FIRST_PART, T_KEYS_UNKNOWN, T_LAST_PART, T_ROWS, T_SCHEMA, T_STATEMENTS, Batch, Transaction)
+    T_BARRIER, T_COMPRESSED, T_DDL, T_FIRST_PART, T_KEYS_UNKNOWN, T_LAST_PART, T_ROWS, T_SCHEMA, T_STATEMENTS, Batch, Transaction)
 from writeset.buckets cimport BucketIndex
 
 from scheduler.grouping import Cut
@@ -158,3 +158,20 @@ def last_commit_microseconds(Batch batch):
 def is_rows(Batch batch, size_t index):
     """Whether a transaction may pass through BINLOG as a whole."""
     return bool(batch.transactions[index].flags & T_ROWS)
+
+
+def row_count(Batch batch, size_t first, size_t end):
+    """Rows of transactions `first` to `end` (exclusive)."""
+    cdef size_t i
+    cdef uint64_t total = 0
+    for i in range(first, min(end, batch.transaction_count)):
+        total += batch.transactions[i].row_count
+    return total
+
+
+def compressed(Batch batch):
+    """Indices of transactions whose payload has not been inflated yet."""
+    cdef size_t i
+    return [i for i in range(batch.transaction_count)
+            if batch.transactions[i].flags & T_COMPRESSED
+            and not batch.transactions[i].flags & (T_ROWS | T_STATEMENTS)]

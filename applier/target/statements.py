@@ -21,15 +21,16 @@ from applier.events.query import (
     parse_user_variable,
     parse_xa_prepare,
 )
-from applier.events.statement import binlog_statement
+from applier.events.statement import binlog_statements
 from applier.events.transaction import TransactionFlag
-from applier.events.values import decode_decimal
+from applier.events.scalars import decimal_value
 from applier.target.session import Session
 from applier.target.wire import ServerReplied
 
 QUERY, INTVAR, RAND, USER_VAR, XID, ROWS_QUERY, XA_PREPARE = 2, 5, 13, 14, 16, 29, 38
 TABLE_MAP: Final = 19
 ROW_EVENTS: Final = frozenset({23, 24, 25, 30, 31, 32, 39})
+WHOLE_ROWS: Final = TransactionFlag.ROWS | TransactionFlag.FIRST_PART | TransactionFlag.LAST_PART
 ENDS_WITH_COMMIT: Final = frozenset({b"COMMIT", b"ROLLBACK"})
 
 
@@ -83,8 +84,12 @@ class _Statements:
     def _send_rows(self) -> None:
         """BINLOG for the row events met since the last statement."""
         if self.rows:
-            self.session.execute_sql(binlog_statement(self.batch, self.rows))
+            events = [self.batch.event(number)[1] for number in self.rows]
             self.rows.clear()
+            alone = Batch()
+            alone.append_transaction(events, WHOLE_ROWS, self.info.sequence_number)
+            for statement in binlog_statements(alone, 0):
+                self.session.execute_sql(statement)
 
     def _roll_back(self) -> None:
         """What was rolled back on the source still has its GTID."""
@@ -148,7 +153,7 @@ class _Statements:
         if variable.kind == 2 and len(value) == 8:
             return str(int.from_bytes(value, "little", signed=not variable.unsigned))
         if variable.kind == 4 and len(value) > 2:
-            return str(decode_decimal(value[2:], value[0], value[1]))
+            return str(decimal_value(value[2:], value[0], value[1]))
         raise ApplyError(gtid=self.info.gtid, detail=f"user variable {variable.name} has an unknown type")
 
     def _xa_prepare(self, data: bytes) -> None:

@@ -1,0 +1,57 @@
+"""The command line. One file a command; this one holds what they share."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from importlib.metadata import version
+
+import click
+
+from applier.cli.check import check
+from applier.cli.demo import demo
+from applier.cli.logs import configure_logging
+from applier.cli.run import run
+from applier.cli.sandbox import sandbox
+from applier.cli.verify import verify
+from applier.cli.workload import workload
+from applier.errors import ApplierError
+
+log = logging.getLogger("applier")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(version("applier"), prog_name="applier")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
+def commands(log_level: str) -> None:
+    """Reads the binary log of a source MySQL and replays it into a target MySQL, in parallel, in commit order,
+    exactly once.
+
+    Exit codes: 0 done, or drained on request; 1 unexpected; 2 usage; 3 preflight failed; 4 stopped on a data error,
+    an operator is needed; 75 temporary, retries exhausted."""
+    configure_logging(log_level)
+
+
+for command in (check, demo, run, sandbox, verify, workload):
+    commands.add_command(command)
+
+
+def main() -> None:
+    """The console script: every failure becomes one line on stderr and an exit code."""
+    try:
+        commands(standalone_mode=False)
+    except ApplierError as error:
+        click.echo(f"applier: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.Abort:
+        click.echo("applier: interrupted", err=True)
+        sys.exit(1)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except Exception as error:  # noqa: BLE001 - the last resort: one line, not a traceback with somebody's data in it
+        log.debug("unexpected failure", exc_info=True)
+        click.echo(f"applier: unexpected failure: {type(error).__name__}: {error} (--log-level debug tells more)", err=True)
+        sys.exit(1)

@@ -1,0 +1,111 @@
+"""`applier run`: replay a live source into a target."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import click
+
+from applier.cli.live import report_progress
+from applier.cli.options import address_option, defaults_file_option
+from applier.connection import ServerAddress
+from applier.pipeline import PipelineSettings
+from applier.replay import Replay
+from applier.settings import RunSettings
+
+log = logging.getLogger(__name__)
+
+
+@click.command()
+@defaults_file_option
+@address_option("source")
+@address_option("target")
+@click.option("--workers", type=click.IntRange(1, 256), default=8, envvar="APPLIER_WORKERS", show_envvar=True,
+              help="Sessions on the target.")
+@click.option("--decoders", type=click.IntRange(1, 64), default=4, envvar="APPLIER_DECODERS", show_envvar=True,
+              help="Decoding threads.")
+@click.option("--commit-order", type=click.Choice(["strict", "relaxed"]), default="strict",
+              envvar="APPLIER_COMMIT_ORDER", show_envvar=True,
+              help="relaxed: transactions wait for what they depend on only; readers of the target may see states "
+                   "that the source never had.")
+@click.option("--stop-at-end", is_flag=True, help="End when everything that the source had at the start is applied.")
+@click.option("--until-gtid-set", metavar="SET", help="End when this set is applied.")
+@click.option("--server-id", type=click.IntRange(1, 2**32 - 1), envvar="APPLIER_SERVER_ID", show_envvar=True,
+              help="Ours towards the source; a free one is chosen otherwise.")
+@click.option("--reconnect-attempts", type=click.IntRange(0), default=20, envvar="APPLIER_RECONNECT_ATTEMPTS",
+              show_envvar=True, help="In a row, before giving up with exit code 75.")
+@click.option("--check/--no-check", "check_first", default=True, help="Check the preconditions first.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
+def run(
+    defaults_file: str | None,
+    source: ServerAddress,
+    target: ServerAddress,
+    workers: int,
+    decoders: int,
+    commit_order: str,
+    stop_at_end: bool,
+    until_gtid_set: str | None,
+    server_id: int | None,
+    reconnect_attempts: int,
+    check_first: bool,
+    as_json: bool,
+) -> None:
+    """Replay the source's binary log into the target, from what the target has executed, until stopped.
+
+    The first SIGTERM or SIGINT drains and exits 0: what has begun is committed, the rest is applied at the next start.
+    The second aborts."""
+    if stop_at_end and until_gtid_set is not None:
+        raise click.UsageError("--stop-at-end and --until-gtid-set exclude each other")
+    settings = RunSettings(
+        source=source,
+        target=target,
+        pipeline=PipelineSettings(workers=workers, decoders=decoders, ordered=commit_order == "strict"),
+        stop_at_end=stop_at_end,
+        until_gtid_set=until_gtid_set,
+        server_id=server_id,
+        reconnect_attempts_max=reconnect_attempts,
+        check=check_first,
+    )
+    replay = Replay(settings)
+    started = time.monotonic()
+    with drained_by_signals(replay), report_progress(replay.progress):
+        summary = replay.run()
+    seconds = time.monotonic() - started
+    if as_json:
+        json.dump(dataclasses.asdict(summary) | {"seconds": round(seconds, 3)}, sys.stdout)
+        print()
+    else:
+        rate = summary.transactions / seconds if seconds else 0.0
+        click.echo(
+            f"applied {summary.transactions:,} transactions, {summary.rows:,} rows in {seconds:.1f} s "
+            f"({rate:,.0f} transactions/s), {summary.retries} retries, {summary.reconnects} reconnects",
+            err=True,
+        )
+
+
+@contextmanager
+def drained_by_signals(replay: Replay) -> Iterator[None]:
+    """First SIGTERM or SIGINT: drain. Second: abort. Handlers only start a thread: draining takes locks that the
+    interrupted main thread may hold."""
+    received = 0
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        received += 1
+        threading.Thread(target=replay.drain if received == 1 else replay.abort, daemon=True).start()
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

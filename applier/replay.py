@@ -1,0 +1,200 @@
+"""A run of the applier: pipelines one after the other, each starting from what the target has executed.
+
+A lost link to the target ends a pipeline; the next one asks the target what it has and goes on from there. So nothing
+is ever guessed: a transaction whose COMMIT was sent but not answered is in the target's gtid_executed or is not, and
+`SET gtid_next` waits for a session of ours that is still committing it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pymysql
+
+from applier.backoff import Backoff
+from applier.connection import ServerAddress, connect
+from applier.errors import ApplierError, LinkLost, TargetLost, Unreachable
+from applier.events.gtid import GtidSet
+from applier.pipeline import Pipeline
+from applier.preflight import preflight
+from applier.settings import RunSettings
+from applier.source.dump import FromGtids
+from applier.source.position import source_position
+from applier.source.registration import ReplicaIdentity
+from applier.source.stream import DumpStream
+from applier.target.keys import TargetKeys
+
+log = logging.getLogger(__name__)
+
+JOIN_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A moment of a run. Counts are since its start; `transactions_behind` is what was read and not yet committed."""
+
+    transactions: int = 0
+    rows: int = 0
+    bytes_read: int = 0
+    retries: int = 0
+    reconnects: int = 0
+    transactions_behind: int = 0
+    lag_seconds: float = 0.0
+    queue_fill: float = 0.0  # 0 … 1 of the work queue's byte limit
+    workers_busy: int = 0
+    workers: int = 0
+
+    def after(self, earlier: Progress) -> Progress:
+        """Counts added up over pipelines; the rest as it is now."""
+        return Progress(
+            self.transactions + earlier.transactions,
+            self.rows + earlier.rows,
+            self.bytes_read + earlier.bytes_read,
+            self.retries + earlier.retries,
+            self.reconnects + earlier.reconnects,
+            self.transactions_behind,
+            self.lag_seconds,
+            self.queue_fill,
+            self.workers_busy,
+            self.workers,
+        )
+
+
+def progress_of(pipeline: Pipeline) -> Progress:
+    states = [worker.state for worker in pipeline.workers]
+    mark = pipeline.clock.low_water_mark
+    return Progress(
+        transactions=mark,
+        rows=sum(state.rows for state in states),
+        bytes_read=pipeline.reader.bytes,
+        retries=sum(state.retries for state in states),
+        reconnects=pipeline.reader.reconnects,
+        transactions_behind=max(0, pipeline.reader.next_sequence_number - 1 - mark),
+        lag_seconds=pipeline.reader.marks.lag_seconds(mark),
+        queue_fill=pipeline.work.bytes / pipeline.work.bytes_max,
+        workers_busy=sum(state.activity not in ("idle", "starting", "stopped") for state in states),
+        workers=len(states),
+    )
+
+
+class Replay:
+    """`run` in one thread; `drain`, `abort` and `progress` from any."""
+
+    def __init__(self, settings: RunSettings) -> None:
+        self.settings = settings
+        self.pipeline: Pipeline | None = None
+        self._earlier = Progress()
+        self._stopping = threading.Event()
+        self._aborted = False
+
+    # --- control ---------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Commits what workers have begun, then ends."""
+        self._stopping.set()
+        if self.pipeline is not None:
+            self.pipeline.drain()
+
+    def abort(self) -> None:
+        """Ends now; the target rolls back what is not committed."""
+        self._stopping.set()
+        self._aborted = True
+        if self.pipeline is not None:
+            self.pipeline.abort()
+
+    def progress(self) -> Progress:
+        pipeline = self.pipeline
+        return progress_of(pipeline).after(self._earlier) if pipeline is not None else self._earlier
+
+    # --- the run ---------------------------------------------------------------------------------
+
+    def run(self) -> Progress:
+        """Returns when the wanted end is reached or after `drain`. Raises ApplierError."""
+        settings = self.settings
+        identity, until = self._prepare()
+        backoff = Backoff(attempts_max=settings.reconnect_attempts_max)
+        while not self._stopping.is_set():
+            try:
+                executed = self._executed()
+                if until is not None and until <= executed:
+                    break
+                self._run_pipeline(identity, executed, until)
+                break
+            except (LinkLost, Unreachable) as error:
+                if self._stopping.is_set():
+                    break
+                if self._earlier.transactions > self._progress_at_failure:
+                    backoff.reset()
+                self._progress_at_failure = self._earlier.transactions
+                log.warning("target link lost", extra={"detail": str(error), "attempt": backoff.attempts + 1})
+                if not backoff.wait(self._stopping):
+                    raise TargetLost(attempts=backoff.attempts, detail=str(error)) from error
+        return self.progress()
+
+    _progress_at_failure = 0
+
+    def _prepare(self) -> tuple[ReplicaIdentity, GtidSet | None]:
+        settings = self.settings
+        with _connected(settings.source) as source, _connected(settings.target) as target:
+            if settings.check:
+                report = preflight(source, target)
+                for finding in report.warnings:
+                    log.warning("check", extra={"finding": finding.name, "detail": finding.detail})
+                report.raise_on_failure()
+            with target.cursor() as cursor:
+                cursor.execute("SELECT @@GLOBAL.server_id")
+                (target_server_id,) = cursor.fetchone()
+            identity = ReplicaIdentity.choose(source, settings.source, [int(target_server_id)], settings.server_id)
+            until = None
+            if settings.until_gtid_set is not None:
+                until = GtidSet.parse(settings.until_gtid_set)
+            elif settings.stop_at_end:
+                until = source_position(source, settings.source).executed
+            return identity, until
+
+    def _executed(self) -> GtidSet:
+        with _connected(self.settings.target) as target, target.cursor() as cursor:
+            cursor.execute("SELECT @@GLOBAL.gtid_executed")
+            return GtidSet.parse(cursor.fetchone()[0])
+
+    def _run_pipeline(self, identity: ReplicaIdentity, executed: GtidSet, until: GtidSet | None) -> None:
+        settings = self.settings
+        with TargetKeys(settings.target, source_logs_cascades=True) as keys:
+            pipeline = Pipeline(
+                settings.pipeline,
+                open_stream=lambda received: DumpStream.open(settings.source, FromGtids(received), identity),
+                target=settings.target,
+                read_table=keys.read_table,
+                executed=executed,
+                until=until,
+            )
+            self.pipeline = pipeline
+            pipeline.start()
+            if self._stopping.is_set():  # asked to stop while we were starting
+                pipeline.abort() if self._aborted else pipeline.drain()
+            while not pipeline.join(JOIN_SECONDS):
+                pass
+            self._earlier = progress_of(pipeline).after(self._earlier)
+            self.pipeline = None
+        if pipeline.failure is not None and not self._aborted:
+            raise pipeline.failure
+
+
+@contextlib.contextmanager
+def _connected(address: ServerAddress) -> Iterator[pymysql.Connection[Any]]:
+    connection = connect(address, read_timeout_seconds=60.0, write_timeout_seconds=60.0)
+    try:
+        yield connection
+    except pymysql.err.OperationalError as error:
+        raise LinkLost(role=address.role, detail=str(error)) from error
+    finally:
+        with contextlib.suppress(pymysql.err.MySQLError, OSError):
+            connection.close()
+
+

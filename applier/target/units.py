@@ -1,0 +1,56 @@
+"""Units as packets for the target, and what to say when one fails."""
+
+from __future__ import annotations
+
+from applier.errors import ApplyError
+from applier.events.batch import Batch
+from applier.events.scheduling import is_rows
+from applier.events.statement import transaction_packets
+from applier.target.retry import HINTS
+from applier.target.wire import ServerReplied
+from scheduler.grouping import Unit
+
+Packets = list[tuple[bytes, int]]
+
+
+class UnitEncoder:
+    """Stateless; shared by the workers. `packet_bytes_max` is the target's max_allowed_packet."""
+
+    def __init__(self, *, keep_gtids: bool = True, packet_bytes_max: int = 64 << 20) -> None:
+        self.keep_gtids = keep_gtids
+        self.packet_bytes_max = packet_bytes_max
+
+    def is_rows(self, unit: Unit[Batch]) -> bool:
+        """Whether the unit can pass through BINLOG."""
+        return is_rows(unit.slices[0].batch, unit.slices[0].first)
+
+    def rows_packets(self, unit: Unit[Batch]) -> Packets:
+        """SET gtid_next; BEGIN; BINLOG. More than one packet only for what exceeds max_allowed_packet."""
+        piece = unit.slices[0]
+        begins = unit.first_part
+        return transaction_packets(
+            piece.batch,
+            piece.first,
+            gtid=self.keep_gtids and begins,
+            begin=begins,
+            packet_bytes_max=self.packet_bytes_max,
+        )
+
+    def gtid(self, unit: Unit[Batch]) -> str:
+        """Of the unit's first transaction, for messages."""
+        piece = unit.slices[0]
+        info = piece.batch.transaction(piece.first)
+        return info.gtid or f"(anonymous, ends at {piece.batch.file}:{info.end_log_pos})"
+
+    def explain(self, unit: Unit[Batch], error: ServerReplied) -> ApplyError:
+        """The error to stop with."""
+        piece = unit.slices[0]
+        info = piece.batch.transaction(piece.first)
+        tables = sorted({f"{table.schema}.{table.table}" for table, _ in piece.batch.tables_of(piece.first)})
+        hint = HINTS.get(error.code)
+        detail = f"{error} at {piece.batch.file}:{info.end_log_pos}"
+        if tables:
+            detail += f", tables {', '.join(tables)}"
+        if hint:
+            detail += f" ({hint})"
+        return ApplyError(gtid=self.gtid(unit), detail=detail)

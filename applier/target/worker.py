@@ -1,0 +1,230 @@
+"""A worker: one session on the target that takes units, waits for what they need, executes them, commits in turn."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from applier.connection import ServerAddress
+from applier.errors import ApplierError, LinkLost, RetriesExhausted, UnexpectedFailure
+from applier.events.batch import Batch
+from applier.events.scheduling import row_count
+from applier.target import retry, statements
+from applier.target.session import Session
+from applier.target.units import Packets, UnitEncoder
+from applier.target.wire import ServerReplied, WireLost
+from scheduler.clock import Clock, ClockStopped, Decision, Ticket
+from scheduler.dispatch import WorkQueue
+from scheduler.grouping import Unit
+from scheduler.queues import QueueAborted
+
+log = logging.getLogger(__name__)
+
+RETRIES_MAX: Final = 20
+RETRY_PAUSE_SECONDS_MAX: Final = 0.5
+TURN_ANSWER_SECONDS: Final = 60.0
+
+
+class Flow(Protocol):
+    """What a worker tells the flow it is part of."""
+
+    def fail(self, error: ApplierError, sequence_number: int | None = None) -> None:
+        """The flow must end. With a sequence number: everything before it still commits."""
+
+    @property
+    def stopping(self) -> threading.Event: ...
+
+
+@dataclass(slots=True)
+class WorkerState:
+    """Counters and the present activity; written by the worker only, read by whoever reports."""
+
+    number: int
+    activity: str = "starting"
+    sequence_number: int = 0
+    transactions: int = 0
+    rows: int = 0
+    units: int = 0
+    retries: int = 0
+    rolled_back_for_others: int = 0
+    last_error: str = ""
+    dependency_wait_seconds: float = 0.0
+    execute_seconds: float = 0.0
+    turn_wait_seconds: float = 0.0
+
+
+class Worker(threading.Thread):
+    """Ends when the queue is closed and empty, when the clock stops, or after it has reported a failure."""
+
+    def __init__(
+        self,
+        number: int,
+        address: ServerAddress,
+        work: WorkQueue[Batch],
+        clock: Clock,
+        encoder: UnitEncoder,
+        flow: Flow,
+    ) -> None:
+        super().__init__(name=f"worker-{number}", daemon=True)
+        self.state = WorkerState(number)
+        self.session = Session(address)
+        self._work = work
+        self._clock = clock
+        self._encoder = encoder
+        self._flow = flow
+
+    def run(self) -> None:
+        try:
+            self.session.open()
+            self._loop()
+        except (QueueAborted, ClockStopped):
+            pass
+        except WireLost as error:
+            self._flow.fail(LinkLost(role="target", detail=str(error)))
+        except ApplierError as error:
+            self._flow.fail(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the flow must end and say so
+            log.debug("worker failed", exc_info=True)
+            self._flow.fail(UnexpectedFailure(detail=f"{type(error).__name__}: {error}"))
+        finally:
+            self.state.activity = "stopped"
+            self.session.close()
+
+    def _loop(self) -> None:
+        state = self.state
+        while True:
+            state.activity = "idle"
+            unit = self._work.take()
+            if unit is None:
+                return
+            state.sequence_number = unit.sequence_first
+            try:
+                self._apply(unit)
+            except ServerReplied as error:
+                self._stop_at(unit, self._encoder.explain(unit, error))
+                return
+            except RetriesExhausted as error:
+                self._stop_at(unit, error)
+                return
+            state.units += 1
+            state.transactions += unit.transactions
+            state.rows += sum(row_count(piece.batch, piece.first, piece.end) for piece in unit.slices)
+
+    def _stop_at(self, unit: Unit[Batch], failure: ApplierError) -> None:
+        """Everything before the unit commits, nothing after it."""
+        self.state.last_error = str(failure)
+        self._clock.fail(unit.sequence_first)
+        self._flow.fail(failure, unit.sequence_first)
+
+    # --- one unit --------------------------------------------------------------------------------
+
+    def _apply(self, unit: Unit[Batch]) -> None:
+        """Returns when the unit is committed. Raises ServerReplied or RetriesExhausted when it never can be."""
+        attempts = 0
+        run = self._runner(unit)
+        while True:
+            alone = self._clock.low_water_mark >= unit.sequence_first - 1
+            try:
+                if run(unit):
+                    return
+                self.state.rolled_back_for_others += 1
+            except ServerReplied as error:
+                attempts += 1
+                self.state.retries += 1
+                self._prepare_retry(unit, error, attempts, alone)
+
+    def _runner(self, unit: Unit[Batch]) -> Callable[[Unit[Batch]], bool]:
+        if not unit.last_part:
+            return self._run_parts
+        return self._run_rows if self._encoder.is_rows(unit) else self._run_statements
+
+    def _prepare_retry(self, unit: Unit[Batch], error: ServerReplied, attempts: int, alone: bool) -> None:
+        """Rolls back and waits for a good moment. Raises the error itself when there is nothing to retry."""
+        action = retry.action_for(error.code)
+        if action is retry.Action.RECONNECT:
+            raise WireLost(str(error))
+        log.debug("retry", extra={"sequence_number": unit.sequence_first, "code": error.code, "attempt": attempts})
+        self.session.roll_back()
+        if action is retry.Action.STOP:
+            # What fails beside others may be mended by what is before it: only a failure on its own is final.
+            self._clock.wait_for(unit.sequence_first - 1)
+            if alone:
+                raise error
+        if not unit.last_part:
+            raise WireLost(f"a large transaction has to be read again after {error}")
+        if error.code == retry.LOCK_WAIT_TIMEOUT:
+            # The lock may be held by a later unit that waits for its turn behind us: InnoDB cannot see that wait.
+            self._clock.roll_back_later_than(unit.sequence_last)
+        if action is retry.Action.RETRY_ALONE:
+            self._clock.wait_for(unit.sequence_first - 1)
+        if attempts >= RETRIES_MAX:
+            self._clock.wait_for(unit.sequence_first - 1)
+            raise RetriesExhausted(gtid=self._encoder.gtid(unit), attempts=attempts, detail=str(error))
+        self._flow.stopping.wait(random.uniform(0, min(RETRY_PAUSE_SECONDS_MAX, 0.002 * 2**attempts)))
+
+    def _wait_for_dependencies(self, sequence_number: int) -> None:
+        if self._clock.low_water_mark < sequence_number:
+            self.state.activity = "waiting for a dependency"
+            started = time.monotonic()
+            self._clock.wait_for(sequence_number)
+            self.state.dependency_wait_seconds += time.monotonic() - started
+
+    def _commit_in_turn(self, unit: Unit[Batch]) -> bool:
+        """False when the unit was rolled back because it blocked an earlier one. Raises ClockStopped."""
+        self.state.activity = "waiting for its commit turn"
+        session = self.session
+        ticket = Ticket(unit.sequence_first, unit.sequence_last, session.release)
+        session.prepare_decision()
+        self._clock.executed(ticket)
+        session.await_decision(lambda: ticket.decision is not None, TURN_ANSWER_SECONDS)
+        if ticket.decision is Decision.COMMIT:
+            self._clock.committed(unit.sequence_first, unit.sequence_last)
+            return True
+        if ticket.decision is Decision.ABANDON:
+            raise ClockStopped
+        session.execute_sql("SET gtid_next='AUTOMATIC'")
+        return False
+
+    def _run_rows(self, unit: Unit[Batch]) -> bool:
+        """Rows pass through BINLOG: encoded while we wait for dependencies, one packet, one wait for the answers."""
+        packets = self._encoder.rows_packets(unit)
+        self._wait_for_dependencies(unit.last_committed)
+        self._execute(unit, packets)
+        return self._commit_in_turn(unit)
+
+    def _execute(self, unit: Unit[Batch], packets: Packets) -> None:
+        self.state.activity = "executing"
+        session = self.session
+        session.use_format_description(unit.slices[-1].batch.format_description)
+        for packet, owed in packets:
+            session.execute(packet, owed)
+
+    def _run_parts(self, unit: Unit[Batch]) -> bool:
+        """A transaction too large for memory: executed part by part as it arrives, alone on the target."""
+        self._wait_for_dependencies(unit.last_committed)
+        part = unit
+        while True:
+            if part.first_part and part is not unit:  # the source's connection broke in its middle: it starts again
+                self.session.roll_back()
+            self._execute(part, self._encoder.rows_packets(part))
+            if part.last_part:
+                return self._commit_in_turn(unit)
+            self.state.activity = "waiting for more of a large transaction"
+            part = self._work.take_part()
+
+    def _run_statements(self, unit: Unit[Batch]) -> bool:
+        """Statements, one by one, with the session state they were written under; alone on the target."""
+        self._wait_for_dependencies(unit.last_committed)
+        self.state.activity = "executing"
+        batch, index = unit.slices[0].batch, unit.slices[0].first
+        self.session.use_format_description(batch.format_description)
+        commits_itself = statements.execute(self.session, batch, index, keep_gtid=self._encoder.keep_gtids)
+        if commits_itself:
+            self._clock.committed(unit.sequence_first, unit.sequence_last)
+            return True
+        return self._commit_in_turn(unit)
