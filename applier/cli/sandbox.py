@@ -21,7 +21,9 @@ _directory = click.option(
     show_envvar=True,
     help="Folder of the sandbox: data, logs, sockets.",
 )
-_as_json = click.option("--json", "as_json", is_flag=True, help="One JSON array on stdout, an object per server.")
+_as_json = click.option(
+    "--json", "as_json", is_flag=True, help="One JSON array on stdout, an object per server."
+)
 
 
 @click.group()
@@ -73,7 +75,9 @@ def _show(servers: Iterable[Server], *, as_json: bool) -> None:
     help="An option for mysqld, for one server or for `all`. Repeatable.",
 )
 @_as_json
-def start(directory: Path, servers: str, mysqld: Path | None, settings: tuple[str, ...], as_json: bool) -> None:
+def start(
+    directory: Path, servers: str, mysqld: Path | None, settings: tuple[str, ...], as_json: bool
+) -> None:
     """Start the servers that are not running, and leave them running."""
     names = [name.strip() for name in servers.split(",") if name.strip()]
     box = Sandbox(directory, names, options=parse_settings(settings), mysqld=mysqld, detached=True)

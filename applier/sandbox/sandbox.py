@@ -141,11 +141,22 @@ class Sandbox:
         if self._launcher is not None:
             self._launcher.close()
             self._launcher = None
-        if self._temporary or delete:
-            shutil.rmtree(self.directory, ignore_errors=True)
-            self._servers.clear()
         if self._temporary:
+            shutil.rmtree(self.directory, ignore_errors=True)
             self._directory = None
+        elif delete:
+            self._delete_own()
+        if self._temporary or delete:
+            self._servers.clear()
+
+    def _delete_own(self) -> None:
+        """Delete what is ours in the folder, and the folder when nothing else is in it."""
+        for server in self:
+            shutil.rmtree(server.folder)
+        for name in ("repl.password", "lock"):
+            (self.directory / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            self.directory.rmdir()
 
     def add(
         self,
