@@ -1,4 +1,4 @@
-"""Load for a source: TPC-C, OLTP in sysbench's shapes, and the special cases that hurt replicas. All of it is seeded.
+"""Load for a source: TPC-C, OLTP in sysbench's shapes, and the special cases that hurt replicas, all seeded.
 
 workload = workload_named("tpcc", warehouses=4, terminals=8, scale=0.1, seed=1)
 workload.prepare(connection_factory)
@@ -6,7 +6,7 @@ result = workload.run(connection_factory, seconds=30)
 """
 
 from applier.workload.model import ConnectionFactory, Counters, Settings, Workload, WorkloadResult
-from applier.workload.registry import WORKLOADS, workload_named
+from applier.workload.registry import WORKLOADS, parameters_from_text, workload_named
 
 __all__ = [
     "WORKLOADS",
@@ -15,5 +15,6 @@ __all__ = [
     "Settings",
     "Workload",
     "WorkloadResult",
+    "parameters_from_text",
     "workload_named",
 ]

@@ -97,7 +97,9 @@ class DrivenWorkload:
                 for number, session in enumerate(sessions)
             ]
             started = time.perf_counter()
-            self._in_threads([partial(terminal.run, started) for terminal in terminals], limits.abort, progress)
+            self._in_threads(
+                [partial(terminal.run, started) for terminal in terminals], limits.abort, progress
+            )
             return self._result(time.perf_counter() - started)
         finally:
             for session in sessions:
@@ -157,7 +159,7 @@ class DrivenWorkload:
                     if progress is not None:
                         progress(self.counters)
             finally:
-                abort.set()  # of no effect when all have ended; else the others stop at their next transaction
+                abort.set()  # of no effect when all have ended; else the others stop after their transaction
 
     def _result(self, seconds: float) -> WorkloadResult:
         by_kind = self.counters.by_kind
@@ -182,8 +184,8 @@ def _create(session: Session, scenario: Scenario) -> None:
     present = session.existing_tables(database, tables)
     if present and not scenario.settings.replace:
         raise UsageError(
-            detail=f"the database {database} of the source already has the table {present[0]}: choose another "
-            f"database, or pass --replace to drop the tables of the workload {scenario.name} and make them again"
+            detail=f"the database {database} of the source already has the table {present[0]}: choose "
+            f"another database, or pass --replace to drop the tables of the workload {scenario.name} first"
         )
     if present:
         session.execute("DROP TABLE " + ", ".join(f"`{table}`" for table in present))

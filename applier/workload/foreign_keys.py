@@ -17,8 +17,8 @@ REGIONS = 10
 class ForeignKeysSettings(Settings):
     """parents: rows at scale 1.0, each with CHILDREN children at the start.
 
-    cascade: deleting a parent deletes its children by the server (in the binary log from MySQL 9.6 on); else the
-    transaction deletes them itself.
+    cascade: the server deletes the children of a deleted parent (in the binary log from MySQL 9.6 on); else
+    the transaction deletes them itself.
     """
 
     database: str = "foreign_keys"

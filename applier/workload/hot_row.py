@@ -42,8 +42,8 @@ class HotRow:
         """See `Scenario`."""
         yield "CREATE TABLE totals (id INT NOT NULL PRIMARY KEY, total BIGINT NOT NULL) ENGINE=InnoDB"
         yield (
-            "CREATE TABLE accounts (id INT NOT NULL PRIMARY KEY, balance BIGINT NOT NULL, owner VARCHAR(40) NOT NULL)"
-            " ENGINE=InnoDB DEFAULT CHARSET=utf8mb4"
+            "CREATE TABLE accounts (id INT NOT NULL PRIMARY KEY, balance BIGINT NOT NULL, "
+            "owner VARCHAR(40) NOT NULL) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4"
         )
 
     def procedures(self) -> Mapping[str, str]:

@@ -30,7 +30,7 @@ class LatencyHistogram:
         self.highest = max(self.highest, other.highest)
 
     def percentile(self, percent: float) -> int:
-        """Microseconds that `percent` of the latencies do not exceed, at most 3 % too high; 0 when none is known."""
+        """Microseconds that `percent` of the latencies do not exceed, at most 3 % too high; 0 without any."""
         wanted = sum(self.counts) * percent / 100
         seen = 0
         for bucket, count in enumerate(self.counts):

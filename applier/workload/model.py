@@ -148,9 +148,9 @@ class Counters:
 class WorkloadResult:
     """What a run did. Counts are transactions; latencies are milliseconds.
 
-    Under a controlled rate the latency counts from the moment the transaction was due, so a source that cannot
-    keep up shows it. `tpmc` is new orders a minute, those rolled back on purpose included (TPC-C 5.11, clauses 2.4.1.4
-    and 5.4), without keying and think times; it is 0 for other workloads.
+    Under a controlled rate the latency counts from the moment the transaction was due, so a source that
+    cannot keep up shows it. `tpmc` is new orders a minute, those rolled back on purpose included (TPC-C 5.11,
+    clauses 2.4.1.4 and 5.4), without keying and think times; it is 0 for other workloads.
     """
 
     workload: str
@@ -215,8 +215,8 @@ class Workload(Protocol):
     ) -> None:
         """Creates the database, tables and procedures, and fills them; all of it through the binary log.
 
-        `progress` is called about twice a second by the calling thread. Raises UsageError when the tables exist
-        and the settings do not allow to replace them, SourceError for what the source refuses,
+        `progress` is called about twice a second by the calling thread. Raises UsageError when the tables
+        exist and the settings do not allow to replace them, SourceError for what the source refuses,
         SourceLost for a lost connection.
         """
 
@@ -232,7 +232,7 @@ class Workload(Protocol):
     ) -> WorkloadResult:
         """Sends transactions until the first of: `seconds` are over, `transactions` are done, `stop` is set.
 
-        `rate` is in transactions a second for all terminals together: an open-loop schedule, fixed at the start,
-        that a slow source falls behind but does not bend. Without it each terminal sends as fast as it gets answers.
-        Deadlocks and lock wait time-outs are tried again. Raises as `prepare` does.
+        `rate` is in transactions a second for all terminals together: an open-loop schedule, fixed at the
+        start, that a slow source falls behind but does not bend. Without it each terminal sends as fast as it
+        gets answers. Deadlocks and lock wait time-outs are tried again. Raises as `prepare` does.
         """

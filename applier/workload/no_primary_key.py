@@ -1,4 +1,4 @@
-"""A table without primary and unique key: nothing but the whole row tells one row from another, and some are equal."""
+"""A table without any unique key: only the whole row tells one row from another, and some are equal."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ class NoPrimaryKeySettings(Settings):
 
 @dataclass(frozen=True, slots=True)
 class NoPrimaryKey:
-    """50 % insert a row (one in ten has an equal twin), 30 % update one, 20 % delete one; the table grows slowly.
+    """50 % insert a row (one in ten has an equal twin), 30 % update one, 20 % delete one.
 
-    The plain index on `k` is there for the source; a replica that looks for a row has to compare all its columns.
+    The table grows slowly. The plain index on `k` is there for the source; a replica that looks for a row has
+    to compare all its columns.
     """
 
     settings: NoPrimaryKeySettings

@@ -1,7 +1,7 @@
-"""Load shaped like sysbench's oltp_write_only, oltp_update_index and oltp_insert, on its tables sbtest1, sbtest2, …
+"""Load shaped like sysbench's oltp_write_only, oltp_update_index and oltp_insert, on its tables sbtest1, …
 
-Rows are chosen uniformly (sysbench: --rand-type=uniform). A transaction is one CALL: a procedure with a branch for each
-table, because a table's name cannot be a parameter.
+Rows are chosen uniformly (sysbench: --rand-type=uniform). A write-only transaction is one CALL: a procedure
+with a branch for each table, because a table's name cannot be a parameter.
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ def _pad(random: Random) -> str:
 
 @dataclass(frozen=True, slots=True)
 class WriteOnly(_Oltp):
-    """Four row changes, each in a random table: an indexed column, another one, a delete, an insert of the same id."""
+    """Four row changes: an update of the indexed column, one of another column, a delete and an insert of the
+    same id, each of the three steps in a random table."""
 
     name: str = "oltp"
 

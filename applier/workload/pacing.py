@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """An open-loop schedule: transaction n of all is due n / rate seconds after the start, whatever became of the
-    ones before. The transactions go to the terminals in turn, so each terminal knows its own due times
+    """An open-loop schedule: transaction n of all is due n / rate seconds after the start, whatever became of
+    the ones before. The transactions go to the terminals in turn, so each terminal knows its own due times
     without asking anyone, and the error does not add up as it does with a sleep after each.
 
     rate: transactions a second, of all terminals together; None is "at once".

@@ -48,7 +48,7 @@ class Random:
         return f"{int(self._random() * 10**length):0{length}d}"
 
     def digit_groups(self, groups: int) -> str:
-        """`groups` (at most 10) groups of 11 digits joined by '-', as sysbench fills its columns c and pad."""
+        """`groups` (at most 10) groups of 11 digits joined by '-', as in sysbench's columns c and pad."""
         start = int(self._random() * (_POOL_GROUPS - 10)) * (_GROUP_DIGITS + 1)
         return self._digits[start : start + groups * (_GROUP_DIGITS + 1) - 1]
 

@@ -49,10 +49,10 @@ class Session:
         return int(connection.affected_rows())
 
     def execute_all(self, statements: Sequence[str], answered: Callable[[int], None]) -> None:
-        """Executes transactions in one round trip, and calls `answered` with the index of each as it commits.
+        """Executes transactions in one round trip; `answered` gets the index of each when it is done.
 
-        A statement is a whole transaction. One that fails by a deadlock or a lock wait time-out is sent again, with
-        those behind it (the server does not execute what follows an error).
+        A statement is a whole transaction. One that fails by a deadlock or a lock wait time-out is sent again,
+        with those behind it (the server does not execute what follows an error).
         Raises SourceError, SourceLost, and Temporary after ATTEMPTS_MAX failures in a row.
         """
         if len(statements) > 1 and not self._multi_statements:

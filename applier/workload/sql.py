@@ -15,18 +15,22 @@ def inserts(table: str, rows: Iterable[str], rows_per_insert: int = ROWS_PER_INS
         yield f"INSERT INTO {table} VALUES " + ",".join(chunk)
 
 
-def transaction(name: str, parameters: str, body: str, declarations: str = "") -> str:
-    """CREATE PROCEDURE for a procedure that is one transaction: it commits, or fails and leaves nothing behind.
+def transaction(
+    name: str, parameters: str, body: str, declarations: str = "", *, read_committed: bool = False
+) -> str:
+    """CREATE PROCEDURE for a procedure that is one transaction: it commits, or leaves nothing behind.
 
-    The exit handler is needed because a lock wait time-out undoes only its statement. The invoker's rights make the
-    procedure work on a replica that lacks the account which defined it.
+    `read_committed`: without gap locks; else at the session's isolation level. The exit handler is needed
+    because a lock wait time-out undoes only its statement. The invoker's rights make the procedure work on a
+    replica that lacks the account which defined it.
     """
+    isolation = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED;\n" if read_committed else ""
     return f"""CREATE PROCEDURE {name}({parameters})
 SQL SECURITY INVOKER
 BEGIN
 {declarations}
 DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN ROLLBACK; RESIGNAL; END;
-START TRANSACTION;
+{isolation}START TRANSACTION;
 {body}
 COMMIT;
 END"""

@@ -5,6 +5,7 @@ With full row images, an update of four bytes carries the whole row twice.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -66,8 +67,8 @@ class Wide:
                 "wide_update",
                 "p_id1 INT, p_number INT, p_id2 INT, p_name VARCHAR(64), p_body LONGBLOB",
                 "UPDATE wide_rows SET n1 = p_number, n64 = n64 + 1 WHERE id = p_id1;\n"
-                "UPDATE wide_rows SET s1 = p_name, body = p_body, document = JSON_SET(document, '$.name', p_name)\n"
-                "  WHERE id = p_id2;",
+                "UPDATE wide_rows SET s1 = p_name, body = p_body,\n"
+                "  document = JSON_SET(document, '$.name', p_name) WHERE id = p_id2;",
             )
         }
 
@@ -98,8 +99,10 @@ class Wide:
         integers = ",".join(str(number(-(10**9), 10**9)) for _ in range(INTEGERS))
         names = "','".join(text(1, 64) for _ in range(NAMES))
         texts = "','".join(text(*TEXT_LENGTHS) for _ in range(TEXTS))
+        price = f"{number(0, 10**9)}.{number(0, 10**9)}"
+        document = json.dumps({"name": text(5, 20), "tags": [number(1, 9), number(10, 99)]})
         return (
-            f"({row},{integers},'{names}','{texts}',{number(0, 10**9)}.{number(0, 10**9)},{number(0, 10**6) / 64},"
-            f"'2026-01-01 00:00:00.{random.digits(6)}',{number(0, 2**40 - 1)},{number(1, 3)},"
-            f'\'{{"name": "{text(5, 20)}", "tags": [{number(1, 9)}, {number(10, 99)}]}}\',\'{text(*BODY_LENGTHS)}\')'
+            f"({row},{integers},'{names}','{texts}',{price},{number(0, 10**6) / 64},"
+            f"'2026-01-01 00:00:00.{random.digits(6)}',{number(0, 2**40 - 1)},{number(1, 3)},'{document}',"
+            f"'{text(*BODY_LENGTHS)}')"
         )

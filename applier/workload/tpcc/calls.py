@@ -1,4 +1,4 @@
-"""What a terminal asks for (clause 2): the parameters of the five transactions, at random, in the standard mix."""
+"""What a terminal asks for (clause 2): the parameters of the five transactions, in the standard mix."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TerminalCalls:
         self.at = datetime.fromisoformat(LOGICAL_EPOCH) + timedelta(days=run)
 
     def __iter__(self) -> Iterator[Call]:
-        """Endless. A deck of 100 cards, shuffled anew when it is used up, holds the mix exactly (clause 5.2.4.2)."""
+        """Endless. A deck of 100 cards, shuffled anew when it is used up, keeps the mix (clause 5.2.4.2)."""
         transactions: dict[str, Callable[[], Call]] = {
             "new_order": self.new_order,
             "payment": self.payment,
@@ -49,7 +49,7 @@ class TerminalCalls:
                 yield deck[card - 1]()
 
     def new_order(self) -> Call:
-        """Clause 2.4.1. Lines are ordered by stock row, so that two orders cannot wait for each other in a circle."""
+        """Clause 2.4.1. Lines are in the order of stock rows, so that two orders cannot wait in a circle."""
         random, settings, constants = self.random, self.settings, self.constants
         home = self._home()
         customer = random.non_uniform(constants.customer_a, constants.customer_c, 1, settings.customers)
@@ -71,7 +71,8 @@ class TerminalCalls:
         )
         return Call(
             kind,
-            f"CALL tpcc_new_order({home},{self._district()},{customer},{len(lines)},{all_local},'{digits}','{self.at}')",
+            f"CALL tpcc_new_order({home},{self._district()},{customer},{len(lines)},{all_local},'{digits}',"
+            f"'{self.at}')",
         )
 
     def payment(self) -> Call:

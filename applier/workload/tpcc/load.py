@@ -37,8 +37,8 @@ def _items(settings: TpccSettings, first: int) -> Load:
     return inserts(
         "item",
         (
-            f"({item},{random.number(1, 10_000)},'{random.text(14, 24)}',{random.number(100, 10_000) / 100:.2f},"
-            f"'{_data(random)}')"
+            f"({item},{random.number(1, 10_000)},'{random.text(14, 24)}',"
+            f"{random.number(100, 10_000) / 100:.2f},'{_data(random)}')"
             for item in range(first, min(first + ITEMS_PER_LOAD, settings.items + 1))
         ),
     )
@@ -60,15 +60,16 @@ def _warehouses(settings: TpccSettings) -> Load:
     yield from inserts(
         "warehouse",
         (
-            f"({warehouse},'{random.text(6, 10)}',{_address(random)},{_tax(random)},{district_ytd * DISTRICTS})"
+            f"({warehouse},'{random.text(6, 10)}',{_address(random)},{_tax(random)},"
+            f"{district_ytd * DISTRICTS})"
             for warehouse in range(1, settings.warehouses + 1)
         ),
     )
     yield from inserts(
         "district",
         (
-            f"({district},{warehouse},'{random.text(6, 10)}',{_address(random)},{_tax(random)},{district_ytd},"
-            f"{settings.customers + 1})"
+            f"({district},{warehouse},'{random.text(6, 10)}',{_address(random)},{_tax(random)},"
+            f"{district_ytd},{settings.customers + 1})"
             for warehouse in range(1, settings.warehouses + 1)
             for district in range(1, DISTRICTS + 1)
         ),
@@ -119,9 +120,10 @@ def _customers(settings: TpccSettings, random: Random, warehouse: int, district:
             else random.non_uniform(constants.name_a, constants.name_c_load, 0, names - 1)
         )
         yield (
-            f"({customer},{district},{warehouse},'{random.text(8, 16)}','OE','{last_name(number)}',{_address(random)},"
-            f"'{random.digits(16)}','{LOGICAL_EPOCH}','{'BC' if random.chance(10) else 'GC'}',50000,"
-            f"{random.number(0, 5000) / 10_000:.4f},-{INITIAL_PAYMENT},{INITIAL_PAYMENT},1,0,'{random.text(300, 500)}')"
+            f"({customer},{district},{warehouse},'{random.text(8, 16)}','OE','{last_name(number)}',"
+            f"{_address(random)},'{random.digits(16)}','{LOGICAL_EPOCH}',"
+            f"'{'BC' if random.chance(10) else 'GC'}',50000,{random.number(0, 5000) / 10_000:.4f},"
+            f"-{INITIAL_PAYMENT},{INITIAL_PAYMENT},1,0,'{random.text(300, 500)}')"
         )
 
 
@@ -153,6 +155,6 @@ def _order_lines(
             amount = "0" if delivered else f"{number(1, 999_999) / 100:.2f}"
             delivery = f"'{LOGICAL_EPOCH}'" if delivered else "NULL"
             yield (
-                f"({order},{district},{warehouse},{line},{number(1, items)},{warehouse},{delivery},5,{amount},"
-                f"'{text(24, 24)}')"
+                f"({order},{district},{warehouse},{line},{number(1, items)},{warehouse},{delivery},5,"
+                f"{amount},'{text(24, 24)}')"
             )

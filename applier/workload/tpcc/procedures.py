@@ -1,10 +1,10 @@
-"""The five transactions as stored procedures: one round trip each, so that the server is the limit and not its client.
+"""The five transactions as stored procedures: one round trip each, so that the server is the limit.
 
-They execute the statements that clause 2 describes, row by row as a client would; in the binary log a transaction
-looks like that of any other TPC-C kit. What the terminal would display is read, and thrown away.
+They execute the statements that clause 2 describes, row by row as a client would; in the binary log a
+transaction looks like that of any other TPC-C kit. What the terminal would display is read, and thrown away.
 
-In each the first statement that touches shared rows is a locking one, and what is read afterwards was changed just
-before by the same transaction: under REPEATABLE READ a plain SELECT could see an older state.
+What decides a value to be written is read only after the same transaction has locked or changed the row:
+under REPEATABLE READ a plain SELECT could see an older state.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ WHILE v_line < p_lines DO
   SET v_line = v_line + 1;
   UPDATE stock SET
     s_quantity = IF(s_quantity >= v_quantity + 10, s_quantity - v_quantity, s_quantity - v_quantity + 91),
-    s_ytd = s_ytd + v_quantity, s_order_cnt = s_order_cnt + 1, s_remote_cnt = s_remote_cnt + (v_supply <> p_w_id)
+    s_ytd = s_ytd + v_quantity, s_order_cnt = s_order_cnt + 1,
+    s_remote_cnt = s_remote_cnt + (v_supply <> p_w_id)
     WHERE s_w_id = v_supply AND s_i_id = v_i_id;
   SELECT i_price * v_quantity, ELT(p_d_id, {", ".join(f"s_dist_{n:02d}" for n in range(1, DISTRICTS + 1))})
     INTO v_amount, v_info FROM item JOIN stock ON s_i_id = i_id WHERE i_id = v_i_id AND s_w_id = v_supply;
@@ -68,7 +69,8 @@ UPDATE district SET d_ytd = d_ytd + p_amount WHERE d_w_id = p_w_id AND d_id = p_
 SELECT d_name INTO v_d_name FROM district WHERE d_w_id = p_w_id AND d_id = p_d_id;
 {_CUSTOMER_BY_NAME}
 UPDATE customer SET
-  c_balance = c_balance - p_amount, c_ytd_payment = c_ytd_payment + p_amount, c_payment_cnt = c_payment_cnt + 1,
+  c_balance = c_balance - p_amount, c_ytd_payment = c_ytd_payment + p_amount,
+  c_payment_cnt = c_payment_cnt + 1,
   c_data = IF(c_credit = 'BC',
     LEFT(CONCAT_WS(' ', v_c_id, p_c_d_id, p_c_w_id, p_d_id, p_w_id, p_amount, c_data), 500), c_data)
   WHERE c_w_id = p_c_w_id AND c_d_id = p_c_d_id AND c_id = v_c_id;
@@ -85,8 +87,8 @@ SELECT c_balance, c_first, c_middle, c_last INTO v_balance, v_first, v_middle, v
   WHERE c_w_id = p_c_w_id AND c_d_id = p_c_d_id AND c_id = v_c_id;
 SELECT o_id, o_entry_d, o_carrier_id INTO v_o_id, v_entry, v_carrier FROM orders
   WHERE o_w_id = p_c_w_id AND o_d_id = p_c_d_id AND o_c_id = v_c_id ORDER BY o_id DESC LIMIT 1;
-SELECT COUNT(ol_delivery_d), SUM(ol_quantity), SUM(ol_amount) INTO v_delivered, v_quantity, v_amount FROM order_line
-  WHERE ol_w_id = p_c_w_id AND ol_d_id = p_c_d_id AND ol_o_id = v_o_id;"""
+SELECT COUNT(ol_delivery_d), SUM(ol_quantity), SUM(ol_amount) INTO v_delivered, v_quantity, v_amount
+  FROM order_line WHERE ol_w_id = p_c_w_id AND ol_d_id = p_c_d_id AND ol_o_id = v_o_id;"""
 
 # A customer of a small database may have no order at all.
 _ORDER_STATUS_DECLARATIONS = """
@@ -106,7 +108,8 @@ WHILE v_d_id < {DISTRICTS} DO
     DELETE FROM new_orders WHERE no_w_id = p_w_id AND no_d_id = v_d_id AND no_o_id = v_o_id;
     UPDATE orders SET o_carrier_id = p_carrier WHERE o_w_id = p_w_id AND o_d_id = v_d_id AND o_id = v_o_id;
     SELECT o_c_id INTO v_c_id FROM orders WHERE o_w_id = p_w_id AND o_d_id = v_d_id AND o_id = v_o_id;
-    UPDATE order_line SET ol_delivery_d = p_at WHERE ol_w_id = p_w_id AND ol_d_id = v_d_id AND ol_o_id = v_o_id;
+    UPDATE order_line SET ol_delivery_d = p_at
+      WHERE ol_w_id = p_w_id AND ol_d_id = v_d_id AND ol_o_id = v_o_id;
     SELECT SUM(ol_amount) INTO v_amount FROM order_line
       WHERE ol_w_id = p_w_id AND ol_d_id = v_d_id AND ol_o_id = v_o_id;
     UPDATE customer SET c_balance = c_balance + v_amount, c_delivery_cnt = c_delivery_cnt + 1

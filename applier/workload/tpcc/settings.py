@@ -18,8 +18,8 @@ LOGICAL_EPOCH = "2026-01-01 00:00:00"
 
 @dataclass(frozen=True, slots=True)
 class TpccSettings(Settings):
-    """A warehouse holds some 80 MB at scale 1.0. Foreign keys are off by default: the specification allows it, and
-    so do the usual kits for MySQL."""
+    """A warehouse holds some 80 MB at scale 1.0. Foreign keys are off by default, as in the usual kits for
+    MySQL."""
 
     database: str = "tpcc"
     warehouses: int = 4
