@@ -1,0 +1,137 @@
+"""What the checks look at, read once, with SELECT and SHOW only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pymysql
+
+from applier.connection import Connection, Role
+from applier.preflight.grants import Grants
+from applier.verify.definitions import Session, Table, TableName, query
+
+GtidUse = Literal["kept", "purged", "own"]
+
+
+@dataclass(frozen=True, slots=True)
+class Requirements:
+    """What the run is going to do.
+
+    `gtids`: *kept*, each transaction commits under its source's GTID; *purged*, groups commit without a binary
+    log and their GTIDs are added with gtid_purged; *own*, the target makes its own. `executed`: what the target
+    has of the source, where gtid_executed does not tell. `allow_errant`, `allow_downstream`: a warning instead
+    of a failure. `verify`: the data will be compared, so both accounts need SELECT.
+    """
+
+    gtids: GtidUse = "kept"
+    executed: str | None = None
+    verify: bool = False
+    allow_errant: bool = False
+    allow_downstream: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One side: its global variables, and what our account may do there."""
+
+    role: Role
+    session: Session
+    version_text: str
+    variables: Mapping[str, str]
+    account: str
+    grants: Grants
+
+    @property
+    def mariadb(self) -> bool:
+        return "mariadb" in self.version_text.lower()
+
+    @property
+    def version(self) -> tuple[int, int, int]:
+        match = re.match(r"(\d+)\.(\d+)\.(\d+)", self.version_text)
+        return (int(match[1]), int(match[2]), int(match[3])) if match else (0, 0, 0)
+
+    def variable(self, *names: str) -> str:
+        """The first of these that the server knows (names change over versions), else an empty string."""
+        return next((self.variables[name] for name in names if name in self.variables), "")
+
+    def is_on(self, *names: str) -> bool:
+        return self.variable(*names).upper() in ("ON", "1", "YES")
+
+    def number(self, name: str) -> int:
+        text = self.variable(name)
+        return int(text) if text.isdigit() else 0
+
+    def query(self, statement: str, *arguments: object) -> list[tuple[Any, ...]]:
+        return query(self.session, statement, arguments)
+
+    def answers(self, *statements: str) -> list[dict[str, Any]] | None:
+        """The rows of the first statement that this version knows and this account may run, else None."""
+        for statement in statements:
+            try:
+                with self.session.cursor(pymysql.cursors.DictCursor) as cursor:
+                    cursor.execute(statement)
+                    return list(cursor.fetchall())
+            except (
+                pymysql.err.ProgrammingError,
+                pymysql.err.OperationalError,
+                pymysql.err.InternalError,
+            ) as e:
+                if e.args and e.args[0] in (0, 2006, 2013):
+                    raise
+        return None
+
+
+def read_server(connection: Connection[Any], role: Role) -> Server:
+    """The facts of one side."""
+    ((version, account),) = query(connection, "SELECT VERSION(), CURRENT_USER()")
+    variables = {str(name): str(value) for name, value in query(connection, "SHOW GLOBAL VARIABLES")}
+    return Server(
+        role=role,
+        session=connection,
+        version_text=str(version),
+        variables=variables,
+        account=_quoted_account(str(account)),
+        grants=_grants(connection, patterns=variables.get("partial_revokes") != "ON"),
+    )
+
+
+def _grants(connection: Connection[Any], *, patterns: bool) -> Grants:
+    # Only the roles that are active count: a run's sessions will have the same ones as this session.
+    using = ""
+    try:
+        ((roles,),) = query(connection, "SELECT CURRENT_ROLE()")
+        using = "" if roles in (None, "NONE") else f" USING {roles}"
+    except pymysql.MySQLError:  # MariaDB, which is refused later with a clear message
+        pass
+    lines = query(connection, f"SHOW GRANTS FOR CURRENT_USER(){using}")
+    return Grants.parse((str(line) for (line,) in lines), patterns=patterns)
+
+
+def _quoted_account(account: str) -> str:
+    user, _, host = account.rpartition("@")
+    return "'{}'@'{}'".format(user.replace("'", "''"), host.replace("'", "''"))
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Both sides, and the sets and tables that several checks need."""
+
+    source: Server
+    target: Server
+    requirements: Requirements
+    source_executed: str
+    target_executed: str
+    source_tables: Mapping[TableName, Table]
+    target_tables: Mapping[TableName, Table]
+
+    @property
+    def servers(self) -> tuple[Server, Server]:
+        return self.source, self.target
+
+    def subtract(self, minuend: str, subtrahend: str) -> str:
+        """GTIDs in the first set and not in the second."""
+        ((gtid_set,),) = self.source.query("SELECT GTID_SUBTRACT(%s, %s)", minuend, subtrahend)
+        return str(gtid_set).replace("\n", "")

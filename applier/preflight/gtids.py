@@ -1,0 +1,80 @@
+"""Checks of GTIDs: is the log that the target still needs there, and does the target fit to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from applier.preflight.facts import Server, Situation
+from applier.preflight.findings import Finding, failure, ok, warning
+
+SHOWN_CHARACTERS_MAX = 300
+
+
+def modes(it: Situation) -> Iterable[Finding]:
+    for server in it.servers:
+        needed = server.role == "source" or it.requirements.gtids != "own"
+        yield from _mode(server, needed)
+
+
+def _mode(server: Server, needed: bool) -> Iterable[Finding]:
+    bad = failure if needed else warning
+    mode, enforced = server.variable("gtid_mode"), server.variable("enforce_gtid_consistency")
+    if mode == "ON":
+        yield ok(f"{server.role}.gtid_mode", mode)
+    else:
+        yield bad(
+            f"{server.role}.gtid_mode",
+            f"{mode or 'unknown'}, not ON",
+            "SET PERSIST enforce_gtid_consistency = ON; SET PERSIST gtid_mode = OFF_PERMISSIVE; "
+            "SET PERSIST gtid_mode = ON_PERMISSIVE; SET PERSIST gtid_mode = ON",
+        )
+    if enforced == "ON":
+        yield ok(f"{server.role}.enforce_gtid_consistency", enforced)
+    else:
+        yield bad(
+            f"{server.role}.enforce_gtid_consistency",
+            f"{enforced or 'unknown'}, not ON",
+            "SET PERSIST enforce_gtid_consistency = ON",
+        )
+
+
+def errant(it: Situation) -> Iterable[Finding]:
+    """Transactions of the target that the source does not have."""
+    if it.requirements.gtids == "own":
+        return
+    own = it.subtract(it.target_executed, it.source_executed)
+    if not own:
+        yield ok("gtids.errant", "everything that the target has executed comes from the source")
+        return
+    bad = warning if it.requirements.allow_errant else failure
+    yield bad(
+        "gtids.errant",
+        f"the target has transactions that the source does not have: {_short(own)}",
+        "on the source, for each of them: SET gtid_next = 'uuid:number'; BEGIN; COMMIT; "
+        "SET gtid_next = 'AUTOMATIC'  -- or, if the target holds no data yet, on the target: "
+        + ("RESET BINARY LOGS AND GTIDS" if it.target.version >= (8, 2, 0) else "RESET MASTER"),
+    )
+
+
+def purged(it: Situation) -> Iterable[Finding]:
+    """Transactions that the target lacks and that the source's log no longer has."""
+    gone = it.subtract(it.source.variable("gtid_purged").replace("\n", ""), it.target_executed)
+    if gone:
+        yield failure(
+            "gtids.purged",
+            f"the source has purged binary logs with transactions that the target lacks: {_short(gone)}",
+            "copy the data again (applier migrate), or restore the binary logs on the source",
+        )
+    else:
+        yield ok("gtids.purged", "the source still has every transaction that the target lacks")
+
+
+def missing(it: Situation) -> Iterable[Finding]:
+    behind = it.subtract(it.source_executed, it.target_executed)
+    yield ok("gtids.behind", f"the target lacks {_short(behind)}" if behind else "the target lacks nothing")
+
+
+def _short(gtid_set: str) -> str:
+    if len(gtid_set) <= SHOWN_CHARACTERS_MAX:
+        return gtid_set
+    return f"{gtid_set[:SHOWN_CHARACTERS_MAX]}… ({len(gtid_set)} characters)"
