@@ -1,4 +1,4 @@
-"""Fixtures: real MySQL servers, started once and shared by the whole run, wiped before each test that asks."""
+"""Fixtures: real MySQL servers, started once and shared by the whole run, wiped before each test."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _restore_variables(server: Server, cursor: Cursor, baseline: GlobalVariables
 
 
 def reset(server: Server, baseline: GlobalVariables) -> None:
-    """An empty server: no schemas, accounts, GTIDs, binary logs of before; global variables as at its start."""
+    """An empty server: no schemas, accounts, GTIDs and binary logs; global variables as at its start."""
     if not server.running:
         server.start()
     with server.connect() as connection, connection.cursor() as cursor:
@@ -86,7 +86,7 @@ def reset(server: Server, baseline: GlobalVariables) -> None:
 
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
-    """A source and a target that every test shares. Ask for `source` and `target` instead: those are wiped."""
+    """A source and a target that all tests share. Ask for `source` and `target`: those are wiped."""
     with Sandbox(servers=("source", "target")) as started:
         yield started
 
@@ -133,8 +133,10 @@ def server_factory(sandbox: Sandbox) -> Iterator[ServerFactory]:
         snapshot: Path | None = None,
         replica_of: str | None = None,
     ) -> Server:
-        names.append(f"extra{next(numbers)}")
-        return sandbox.add(names[-1], options=options, snapshot=snapshot, replica_of=replica_of)
+        name = f"extra{next(numbers)}"
+        server = sandbox.add(name, options=options, snapshot=snapshot, replica_of=replica_of)
+        names.append(name)
+        return server
 
     yield make
     for name in names:

@@ -26,7 +26,6 @@ class Launcher:
 
     def __init__(self, *, detached: bool = False) -> None:
         self._lock = threading.Lock()
-        self._pids: set[int] = set()
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", str(SUPERVISOR)],
             stdin=subprocess.PIPE,
@@ -53,13 +52,7 @@ class Launcher:
         reply = json.loads(line) if line else {"error": "the sandbox's supervisor process is gone"}
         if "error" in reply:
             raise PreflightFailed(detail=f"cannot run {argv[0]}: {reply['error']}")
-        pid = int(reply["pid"])
-        self._pids.add(pid)
-        return pid
-
-    def started(self, pid: int) -> bool:
-        """Whether the process `pid` came from here."""
-        return pid in self._pids
+        return int(reply["pid"])
 
     def remove_at_end(self, path: Path) -> None:
         """Delete the folder `path` after the servers, also when this process is killed."""

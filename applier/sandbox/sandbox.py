@@ -119,7 +119,6 @@ class Sandbox:
             with exclusive(self.directory / "lock"), self._launching():
                 for name in self._wanted:
                     self._servers[name] = self._known_or_new(name)
-                self._refuse_foreign()
                 for layout in {tuple(sorted(layout_of(server.options).items())) for server in self}:
                     template(self.installation, dict(layout))
                 _together(Server.start, self)
@@ -170,12 +169,15 @@ class Sandbox:
         if name in self._servers or not _NAME.fullmatch(name) or name == "all":
             raise UsageError(detail=f"not a free server name: {name!r}")
         with self._launching():
-            server = self._new(name, normalised(options or {}), replica_of)
-            if snapshot is not None:
-                server.restore(snapshot)
-            self._servers[name] = server
-            server.start()
-            self._connect_servers()
+            server = self._servers[name] = self._new(name, normalised(options or {}), replica_of)
+            try:
+                if snapshot is not None:
+                    server.restore(snapshot)
+                server.start()
+                self._connect_servers()
+            except BaseException:
+                self.remove(name)
+                raise
         return server
 
     def remove(self, name: str) -> None:
@@ -221,6 +223,7 @@ class Sandbox:
         if path.is_file():
             state = State.load(path)
             server = self._server(state, self.installation)
+            self._refuse_foreign(server)
             if not server.running:
                 state.version = ".".join(map(str, self.installation.numbers))
                 state.options |= options
@@ -243,19 +246,13 @@ class Sandbox:
         )
         return self._server(state, self.installation)
 
-    def _refuse_foreign(self) -> None:
-        """Servers that another process keeps would die under our hands."""
-        if self._detached:
-            return
-        for server in self:
-            if server.running and not self._owns(server):
-                raise PreflightFailed(
-                    detail=f"{self.directory} is in use: server {server.name} runs with pid {server.pid}; "
-                    f"stop it first (applier sandbox stop --dir {self.directory})"
-                )
-
-    def _owns(self, server: Server) -> bool:
-        return server.pid is not None and self._launcher is not None and self._launcher.started(server.pid)
+    def _refuse_foreign(self, server: Server) -> None:
+        """A server that another process keeps would die under our hands, or we would end it."""
+        if server.running and not self._detached:
+            raise PreflightFailed(
+                detail=f"{self.directory} is in use: server {server.name} runs with pid {server.pid}; "
+                f"stop it first (applier sandbox stop --dir {self.directory})"
+            )
 
     def _connect_servers(self) -> None:
         password = account_password(self.directory)

@@ -133,7 +133,7 @@ class Server:
             return
         fresh = not self.datadir.is_dir()
         if fresh:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.save()
             copy_tree(template(self.installation, layout_of(self.options)), self.datadir)
         with self._launching() as launcher:
             for attempts_left in reversed(range(PORT_ATTEMPTS if fresh else 1)):
@@ -254,6 +254,7 @@ class Server:
         self.start()
 
     def save(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
         self._state.save(self.folder / "server.json")
 
     # --- use --------------------------------------------------------------------------------------------
@@ -295,7 +296,6 @@ class Server:
         own = identity.read_bytes() if identity.is_file() else None
         if self.datadir.is_dir():
             shutil.rmtree(self.datadir)
-        self.folder.mkdir(parents=True, exist_ok=True)
         copy_tree(path, self.datadir)
         identity.unlink(missing_ok=True)
         if own is not None:
