@@ -9,7 +9,7 @@ import pymysql
 
 from applier.connection import Connection
 from applier.preflight import gtids, privileges, schema, server_settings
-from applier.preflight.facts import Requirements, Situation, read_server
+from applier.preflight.facts import NOT_TO_BE_SEEN, Requirements, Situation, read_server
 from applier.preflight.findings import Finding, Level, Report, warning
 from applier.verify.definitions import Selection, read_tables
 
@@ -43,9 +43,6 @@ CHECKS: tuple[Check, ...] = (
     server_settings.time_zones,
     server_settings.durability,
 )
-
-# Not allowed to look (1044, 1142, 1143, 1227, 1370), or this version does not know it (1193 and others).
-NOT_TO_BE_SEEN = frozenset({1044, 1064, 1142, 1143, 1146, 1193, 1227, 1305, 1370})
 
 
 def preflight(

@@ -14,8 +14,8 @@ SHOWN_MAX = 10
 def tables(it: Situation) -> Iterable[Finding]:
     """The same tables on both sides.
 
-    As long as the target lacks transactions, what is missing may still come with them: a target may start empty
-    and get everything from the log. At the same position nothing will.
+    As long as the target lacks transactions, what is missing may still come with them: a target may start
+    empty and get everything from the log. At the same position nothing will.
     """
     behind = bool(it.subtract(it.source_executed, it.target_executed))
     bad = warning if behind else failure
@@ -79,8 +79,8 @@ def keyless(it: Situation) -> Iterable[Finding]:
     if names:
         yield warning(
             "schema.primary_keys",
-            f"{len(names)} table(s) without a primary or NOT NULL unique key: {_listed(names)}; their updates and "
-            "deletes are slow and run one after the other",
+            f"{len(names)} table(s) without a primary or NOT NULL unique key: {_listed(names)}; "
+            "their updates and deletes are slow and run one after the other",
             "ALTER TABLE … ADD COLUMN id BIGINT UNSIGNED AUTO_INCREMENT INVISIBLE PRIMARY KEY",
         )
         if it.target.is_on("sql_require_primary_key"):
@@ -97,8 +97,8 @@ def engines(it: Situation) -> Iterable[Finding]:
     """A table without transactions keeps what a rolled back group has written."""
     hidden = ", ".join(f"'{schema}'" for schema in SYSTEM_SCHEMAS)
     rows = it.source.query(
-        "SELECT table_schema, table_name, engine FROM information_schema.tables WHERE table_type = 'BASE TABLE'"
-        f" AND engine <> 'InnoDB' AND table_schema NOT IN ({hidden})"
+        "SELECT table_schema, table_name, engine FROM information_schema.tables"
+        f" WHERE table_type = 'BASE TABLE' AND engine <> 'InnoDB' AND table_schema NOT IN ({hidden})"
     )
     if rows:
         names = [f"{schema}.{table} ({engine})" for schema, table, engine in rows]

@@ -17,7 +17,7 @@ def server_kind(server: Server) -> Finding:
     if server.mariadb:
         return failure(
             name,
-            f"the {server.role} is MariaDB ({server.version_text}): its GTIDs and its log differ from MySQL's",
+            f"the {server.role} is MariaDB ({server.version_text}): its GTIDs and log differ from MySQL's",
             f"use a MySQL server as {server.role}; {SUPPORTED}",
         )
     if server.version < VERSION_MIN:
@@ -36,8 +36,8 @@ def version_order(it: Situation) -> Iterable[Finding]:
     elif source[:2] > target[:2]:
         yield warning(
             name,
-            f"the source is newer than the target ({shown}): statements and types that the target does not know "
-            "would stop the run",
+            f"the source is newer than the target ({shown}): statements and types that the target does not "
+            "know would stop the run",
             "upgrade the target first",
         )
     else:
@@ -174,7 +174,8 @@ def time_zones(it: Situation) -> Iterable[Finding]:
     if loaded[0] and not loaded[1]:
         yield warning(
             "target.time_zones",
-            "the target does not know named time zones, the source does: statements written under one would stop",
+            "the target does not know named time zones, the source does: statements written under one would "
+            "stop the run",
             "mysql_tzinfo_to_sql /usr/share/zoneinfo | mysql mysql  -- on the target",
         )
     else:
