@@ -195,7 +195,8 @@ def connection_error(address: ServerAddress, error: Exception) -> ApplierError:
 
 
 def _system_error(address: ServerAddress, error: OSError, facts: dict[str, str]) -> ApplierError:
-    if isinstance(error, ssl.SSLError):
+    cut_off = (ssl.SSLEOFError, ssl.SSLZeroReturnError)  # a broken link, not a certificate that we refuse
+    if isinstance(error, ssl.SSLError) and not isinstance(error, cut_off):
         return PreflightFailed(detail=f"TLS with the {address.role} {address.place} failed: {error}")
     if isinstance(error, socket.gaierror) and error.errno != socket.EAI_AGAIN:
         return UnknownHost(host=address.host, detail=error.strerror, **facts)

@@ -1,3 +1,3 @@
 """Fixtures come from plugins, one file for each kind of thing."""
 
-pytest_plugins = ["tests.servers"]
+pytest_plugins = ["tests.servers", "tests.dumps"]

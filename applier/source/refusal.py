@@ -19,7 +19,8 @@ from applier.events.gtid import GtidSet
 
 # Server error codes (manual, "Server Error Message Reference").
 FATAL_READING_LOG = 1236  # everything that is wrong with the place from where we want to read
-MISSING_PRIVILEGE = frozenset({1044, 1142, 1227})
+# 1045 is the answer to a registration without the privilege; a wrong password has been told when connecting.
+MISSING_PRIVILEGE = frozenset({1044, 1045, 1142, 1227})
 CLIENT_LOST = frozenset({2006, 2013})  # PyMySQL's own: the link broke under a command
 # Shutting down, dump killed, killed while idle, connection ended by the server: come back later.
 COME_BACK = frozenset({1053, 1077, 1317, 1927, 3169, 4031, *CLIENT_LOST})
