@@ -151,7 +151,7 @@ cdef class StreamAssembler:
                 self.ended = True
             else:
                 self.fail(self.error_of(step))
-        if not self.ready and (flush or self.ended):
+        if not self.ready and not self.failed and (flush or self.ended):
             self.retire()
         return self.ready.pop(0) if self.ready else None
 

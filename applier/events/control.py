@@ -1,7 +1,7 @@
 """Events that steer the stream instead of changing data: rare, so parsed in plain Python.
 
-Every parser takes the whole event, header included, without checksum unless said otherwise, and raises CorruptEvent
-when the bytes end too early.
+Every parser takes the whole event, header included, without checksum unless said otherwise, and raises
+CorruptEvent when the bytes end too early.
 """
 
 from __future__ import annotations
@@ -45,38 +45,37 @@ class FormatDescription:
     server_version: str
     has_checksums: bool
     for_binlog: bytes
-    """The event to send in a BINLOG statement: checksum off, times zeroed so that equal formats compare equal."""
+    """The event to send in a BINLOG statement: checksum off, times zeroed so that equal ones compare equal.
+
+    The four bytes of the checksum are there, as zeros: BINLOG refuses the event without them (seen with 9.7).
+    """
 
 
 @_bounds_checked
 def parse_format_description(data: bytes) -> FormatDescription:
     """Of the whole event with its checksum; verifies that. Raises CorruptEvent.
 
-    Layout behind the header: version u16 (4), server version 50 bytes, creation time u32, header length u8 (19), one
-    post-header length per event type; since 5.6.1 the checksum algorithm and, whatever that is, four bytes of checksum.
+    Layout behind the header: version u16 (4), server version 50 bytes, creation time u32, header length
+    u8 (19), one post-header length per event type, checksum algorithm u8 and, whatever that is, 4 bytes of
+    checksum. The last two came with 5.6.1; older servers are refused.
     """
     version, raw_server_version, _, header_length = struct.unpack_from("<H50sIB", data, HEADER_BYTES)
     server_version = raw_server_version.split(b"\0")[0].decode("latin-1")
     if version != 4 or header_length != HEADER_BYTES:
-        raise CorruptEvent(
-            place="the format description event",
-            detail=f"binary log version {version} with headers of {header_length} bytes is not supported",
-        )
+        raise _bad_format(f"binary log version {version}, {header_length} bytes of header, is not supported")
+    if _version_numbers(server_version) < _FIRST_VERSION_WITH_CHECKSUM:
+        raise _bad_format(f"it is from server version {server_version!r}, which is too old")
     plain = bytearray(data)
     plain[0:4] = bytes(4)  # timestamp
     plain[13:17] = bytes(4)  # log_pos
     plain[_FLAGS_OFFSET : _FLAGS_OFFSET + 2] = bytes(2)
     # A creation time makes the server that gets it in BINLOG drop temporary tables, as after a restart.
     plain[HEADER_BYTES + 52 : HEADER_BYTES + 56] = bytes(4)
-    if _version_numbers(server_version) < _FIRST_VERSION_WITH_CHECKSUM:
-        return FormatDescription(server_version, False, bytes(plain))
     algorithm = data[-CHECKSUM_BYTES - 1]
     if algorithm == _CHECKSUM_CRC32:
         _verify(data)
     elif algorithm != _CHECKSUM_OFF:
-        raise CorruptEvent(
-            place="the format description event", detail=f"checksum algorithm {algorithm} is not known"
-        )
+        raise _bad_format(f"checksum algorithm {algorithm} is not known")
     plain[-CHECKSUM_BYTES - 1] = _CHECKSUM_OFF
     plain[-CHECKSUM_BYTES:] = bytes(CHECKSUM_BYTES)
     return FormatDescription(server_version, algorithm == _CHECKSUM_CRC32, bytes(plain))
@@ -89,10 +88,11 @@ def _verify(data: bytes) -> None:
     (found,) = struct.unpack("<I", data[-CHECKSUM_BYTES:])
     expected = zlib.crc32(covered)
     if found != expected:
-        raise CorruptEvent(
-            place="the format description event",
-            detail=f"its checksum is {found:08x}, its bytes have {expected:08x}",
-        )
+        raise _bad_format(f"its checksum is {found:08x}, its bytes have {expected:08x}")
+
+
+def _bad_format(detail: str) -> CorruptEvent:
+    return CorruptEvent(place="the format description event", detail=detail)
 
 
 def _version_numbers(text: str) -> tuple[int, ...]:
@@ -131,7 +131,7 @@ def parse_heartbeat(data: bytes) -> Heartbeat:
 
 @_bounds_checked
 def parse_heartbeat_v2(data: bytes) -> Heartbeat:
-    """The second form (41): fields of type, length, value; 1 is the file name, 2 the position; type 0 ends."""
+    """The second form (41): fields of type, length, value; 1 the file name, 2 the position; type 0 ends."""
     file, position, at = "", 0, HEADER_BYTES
     while at < len(data):
         field, at = length_encoded(data, at)

@@ -115,9 +115,9 @@ cdef class Framer:
                 return self.bad(FAULT_EVENT_LENGTH, self.joined + size, EVENT_BYTES_MAX)
             if available - self.tail - PACKET_HEADER_BYTES < size:
                 return FRAME_WAIT
+            self.sequence_id = <uint8_t>(packet[3] + 1)
             if self.tail:
                 memmove(frame + PACKET_HEADER_BYTES + self.joined, packet + PACKET_HEADER_BYTES, size)
-            self.sequence_id = <uint8_t>(packet[3] + 1)
             self.joined += size
             self.tail += PACKET_HEADER_BYTES + size
             if size < PACKET_PAYLOAD_MAX:

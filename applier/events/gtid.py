@@ -84,7 +84,9 @@ class GtidSet:
             if match is None:
                 tag = word.lower()
                 if _TAG.fullmatch(tag) is None:
-                    raise UsageError(detail=f"{word!r} is neither an interval nor a tag, in GTID set {text!r}")
+                    raise UsageError(
+                        detail=f"{word!r} is neither an interval nor a tag, in GTID set {text!r}"
+                    )
                 continue
             first, last = int(match[1]), int(match[2] or match[1])
             if not 1 <= first <= GNO_MAX or last > GNO_MAX:
@@ -93,7 +95,7 @@ class GtidSet:
 
     @classmethod
     def decode(cls, data: bytes | memoryview) -> GtidSet:
-        """Reads the binary form: body of a PREVIOUS_GTIDS event, or what `encode` gives. Raises CorruptEvent."""
+        """Reads the binary form: body of a PREVIOUS_GTIDS event, what `encode` gives. Raises CorruptEvent."""
         result = cls()
         try:
             end = result._add_encoded(memoryview(data))
@@ -212,7 +214,9 @@ class GtidSet:
         if start >= end:
             return
         ranges = self._intervals.setdefault(key, [])
-        if ranges and ranges[-1][0] <= start <= ranges[-1][1]:  # the usual case: the next number of the source
+        if (
+            ranges and ranges[-1][0] <= start <= ranges[-1][1]
+        ):  # the usual case: the next number of the source
             ranges[-1] = (ranges[-1][0], max(end, ranges[-1][1]))
             return
         first = bisect_left(ranges, (start,))
@@ -259,7 +263,8 @@ def _covers(ranges: list[Interval], start: int, end: int) -> bool:
 def _subtract(ranges: list[Interval], taken: list[Interval]) -> list[Interval]:
     left: list[Interval] = []
     at = 0
-    for start, end in ranges:
+    for first, end in ranges:
+        start = first
         while at < len(taken) and taken[at][1] <= start:
             at += 1
         look = at

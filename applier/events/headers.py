@@ -17,7 +17,7 @@ _HEADER = struct.Struct("<IBIIIH")
 
 @dataclass(frozen=True, slots=True)
 class EventHeader:
-    """`timestamp` in seconds since the epoch, `length` in bytes with header, `log_pos` the end in the source's file."""
+    """`timestamp`: seconds since the epoch; `length`: with header; `log_pos`: end in the source's file."""
 
     timestamp: int
     type: int
@@ -34,6 +34,4 @@ class EventHeader:
         return cls(*_HEADER.unpack_from(data))
 
     def pack(self) -> bytes:
-        return _HEADER.pack(
-            self.timestamp, self.type, self.server_id, self.length, self.log_pos, self.flags
-        )
+        return _HEADER.pack(self.timestamp, self.type, self.server_id, self.length, self.log_pos, self.flags)
