@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import pymysql
 
-from applier.connection import Connection, Role
+from applier.address import Role
+from applier.connection import Connection
 from applier.preflight.grants import Grants
 from applier.verify.definitions import Session, Table, TableName, query
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import pymysql
 
-from applier.connection import ServerAddress
+from applier.address import ServerAddress
 from applier.errors import UsageError
 from applier.verify.comparison import Comparer, Part, Tally
 from applier.verify.definitions import Table, TableName, query, read_tables

@@ -12,7 +12,8 @@ from typing import TypeVar
 
 import pymysql
 
-from applier.connection import ServerAddress, connect, raw_socket
+from applier.address import ServerAddress
+from applier.connection import connect, raw_socket
 from applier.errors import ApplierError, LinkLost, NotComparable
 from applier.verify.definitions import Record, Session, query
 from applier.verify.position import Sides
