@@ -32,6 +32,11 @@ class Installation:
     arguments: tuple[str, ...] = ()
 
     @property
+    def release(self) -> str:
+        """As in `9.7.4`."""
+        return ".".join(map(str, self.numbers))
+
+    @property
     def command(self) -> tuple[str, ...]:
         """How to run mysqld, as root too, without reading any option file."""
         user = ("--user=root",) if os.geteuid() == 0 else ()
@@ -83,6 +88,12 @@ def installed(mysqld: Path) -> Installation:
     return Installation(path.resolve(), version, numbers)
 
 
+def _loader(usr: Path) -> Path | None:
+    """The dynamic loader that packages brought along."""
+    found = [*sorted(usr.glob("lib*/ld-linux*.so.*")), *sorted(usr.glob("lib/*/ld-linux*.so.*"))]
+    return found[0] if found else None
+
+
 def unpacked(tree: Path) -> Installation:
     """The installation in a folder that packages were unpacked into. Raises PreflightFailed.
 
@@ -90,9 +101,7 @@ def unpacked(tree: Path) -> Installation:
     """
     usr = tree / "usr"
     mysqld = usr / "sbin" / "mysqld"
-    loader = next((path for path in sorted(usr.glob("lib*/ld-linux*.so.*"))), None)
-    if loader is None:
-        loader = next((path for path in sorted(usr.glob("lib/*/ld-linux*.so.*"))), None)
+    loader = _loader(usr)
     if loader is None or not mysqld.is_file():
         raise PreflightFailed(detail=f"{tree} holds no complete MySQL; delete it and start again")
     libraries = [*sorted(usr.glob("lib/*-linux-gnu*")), usr / "lib"]
@@ -118,6 +127,14 @@ def _on_path() -> Installation | None:
             except PreflightFailed:
                 continue  # MariaDB links its server under this name
     return None
+
+
+def recorded(mysqld: Path) -> Installation:
+    """The installation that a server ran with before: installed, or unpacked. Raises PreflightFailed."""
+    tree = next((folder for folder in mysqld.parents if mysqld == folder / "usr" / "sbin" / "mysqld"), None)
+    if tree is not None and tree != Path("/") and _loader(tree / "usr") is not None:
+        return unpacked(tree)
+    return installed(mysqld)
 
 
 def find(mysqld: Path | None = None) -> Installation:

@@ -13,7 +13,7 @@ from types import TracebackType
 
 from applier.errors import PreflightFailed, UsageError
 from applier.sandbox.cache import exclusive
-from applier.sandbox.installation import Installation, find, installed, unpacked
+from applier.sandbox.installation import Installation, find, recorded
 from applier.sandbox.launcher import Launcher
 from applier.sandbox.options import REPLICA, layout_of, normalised
 from applier.sandbox.ports import free_port
@@ -53,6 +53,7 @@ class Sandbox:
         self._options = {name: normalised(some) for name, some in (options or {}).items()}
         self._check_names()
         self._mysqld = mysqld
+        self._recorded_mysqld: Path | None = None
         self._detached = detached
         self._temporary = directory is None
         self._directory = directory.absolute() if directory is not None else None
@@ -77,7 +78,8 @@ class Sandbox:
         sandbox = cls(directory, names, detached=True)
         for name in names:
             state = State.load(directory.absolute() / name / "server.json")
-            sandbox._servers[name] = sandbox._server(state, _recorded_installation(state))
+            sandbox._recorded_mysqld = Path(state.mysqld)
+            sandbox._servers[name] = sandbox._server(state)
         return sandbox
 
     # --- access -----------------------------------------------------------------------------------------
@@ -92,7 +94,9 @@ class Sandbox:
     def installation(self) -> Installation:
         """The MySQL that runs here. Raises PreflightFailed when there is none."""
         if self._installation is None:
-            self._installation = find(self._mysqld)
+            self._installation = (
+                recorded(self._recorded_mysqld) if self._recorded_mysqld else find(self._mysqld)
+            )
         return self._installation
 
     def __getitem__(self, name: str) -> Server:
@@ -212,8 +216,8 @@ class Sandbox:
             launcher.close()
             self._launcher = None
 
-    def _server(self, state: State, installation: Installation) -> Server:
-        return Server(self.directory / state.name, state, installation, self._launching)
+    def _server(self, state: State) -> Server:
+        return Server(self.directory / state.name, state, lambda: self.installation, self._launching)
 
     def _known_or_new(self, name: str) -> Server:
         options = {**self._options.get("all", {}), **self._options.get(name, {})}
@@ -222,10 +226,9 @@ class Sandbox:
         path = self.directory / name / "server.json"
         if path.is_file():
             state = State.load(path)
-            server = self._server(state, self.installation)
+            server = self._server(state)
             self._refuse_foreign(server)
             if not server.running:
-                state.version = ".".join(map(str, self.installation.numbers))
                 state.options |= options
             return server
         replica_of = "source" if name == "replica" and "source" in self._wanted else None
@@ -239,12 +242,12 @@ class Sandbox:
             port=free_port(),
             socket="",
             server_id=next(number for number in range(1, len(taken) + 2) if number not in taken),
-            version=".".join(map(str, self.installation.numbers)),
+            version=self.installation.release,
             mysqld=str(self.installation.mysqld),
             options={**(REPLICA if replica_of else {}), **options},
             replica_of=replica_of,
         )
-        return self._server(state, self.installation)
+        return self._server(state)
 
     def _refuse_foreign(self, server: Server) -> None:
         """A server that another process keeps would die under our hands, or we would end it."""
@@ -260,17 +263,6 @@ class Sandbox:
         for server in self:
             if server.replica_of is not None:
                 replicate(server, self[server.replica_of], password)
-
-
-def _recorded_installation(state: State) -> Installation:
-    """The installation that a server was started with, needed to start it again."""
-    mysqld = Path(state.mysqld)
-    with suppress(PreflightFailed):
-        return installed(mysqld)
-    with suppress(PreflightFailed):
-        return unpacked(mysqld.parents[2])
-    numbers = state.version.split(".")
-    return Installation(mysqld, state.version, (int(numbers[0]), int(numbers[1]), int(numbers[2])))
 
 
 def _together(action: Callable[[Server], None], servers: Iterable[Server]) -> None:

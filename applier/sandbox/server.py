@@ -47,12 +47,12 @@ class Server:
         self,
         folder: Path,
         state: State,
-        installation: Installation,
+        find_installation: Callable[[], Installation],
         launching: Callable[[], AbstractContextManager[Launcher]],
     ) -> None:
         self.folder = folder
-        self.installation = installation
         self._state = state
+        self._find_installation = find_installation
         self._launching = launching
 
     def __repr__(self) -> str:
@@ -93,6 +93,11 @@ class Server:
     @property
     def replica_of(self) -> str | None:
         return self._state.replica_of
+
+    @property
+    def installation(self) -> Installation:
+        """The MySQL that the next start runs. Raises PreflightFailed when there is none."""
+        return self._find_installation()
 
     @property
     def url(self) -> str:
@@ -158,6 +163,8 @@ class Server:
             options=self.options,
         )
         # The console output is apart: mysqld renames nothing, but says there why it cannot open its log.
+        self._state.version = self.installation.release
+        self._state.mysqld = str(self.installation.mysqld)
         pid = launcher.spawn([*self.installation.command, *arguments], self.folder / "console.log")
         self._state.process = Process.of(pid)
         self.save()

@@ -335,7 +335,8 @@ def test_command_line_killed_in_the_middle_of_a_start_leaves_no_server(tmp_path:
         [*CLI, "sandbox", "start", "--dir", str(box), "--servers", "source"], cwd=ROOT
     )
     with starting:
-        wait_until((box / "source" / "server.json").exists, what="the server was spawned")
+        wait_until((box / "source" / "server.json").exists)
+        wait_until(lambda: Sandbox.attach(box)["source"].running, what="the server was spawned")
         starting.kill()
     wait_until(lambda: Sandbox.attach(box)["source"].status == "died", what="the server died with its owner")
 
