@@ -28,7 +28,7 @@ class TransactionFlag(IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class TransactionInfo:
-    """A transaction, or a part of a very large one. Times: microseconds since the epoch, UTC; 0 = not given."""
+    """A transaction, or a part of a very large one. Times in microseconds since the epoch; 0: not given."""
 
     sequence_number: int
     last_committed: int
