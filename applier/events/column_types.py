@@ -102,8 +102,10 @@ _DIGIT_BYTES = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)
 _FRACTION_DIGITS_MAX = 6
 _DECIMAL_DIGITS_MAX = 65
 
+# What a signedness bit is kept for; YEAR has one too.
 NUMERIC = frozenset(
     {
+        ColumnType.YEAR,
         ColumnType.TINY,
         ColumnType.SHORT,
         ColumnType.INT24,

@@ -77,8 +77,8 @@ def _packed(data: bytes, at: int) -> tuple[int, int]:
 
 
 class _Decoder:
-    """One document. A value takes three bytes or more of its container, so one that claims to hold more values than
-    it has bytes is corrupt: containers that refer to one another many times over could otherwise go on for ever."""
+    """One document. Every value takes some bytes of its container, so one that seems to hold more values than it
+    has bytes is corrupt: containers that refer to one another over and over might never come to an end."""
 
     def __init__(self, data: bytes) -> None:
         self.values_left = len(data)
@@ -100,7 +100,7 @@ class _Decoder:
         return struct.unpack_from(_SCALARS[kind], data)[0]
 
     def _container(self, kind: int, data: bytes, depth: int) -> Any:
-        """Count, bytes, then an object's keys (offset, length), then the values: type, offset or inlined value."""
+        """Count, bytes, an object's keys (offset, length), the values (type, offset or inlined value)."""
         size = 4 if kind in (LARGE_OBJECT, LARGE_ARRAY) else 2
         count, total = (int.from_bytes(data[at : at + size], "little") for at in (0, size))
         if total > len(data) or count > total:

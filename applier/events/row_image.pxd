@@ -106,7 +106,9 @@ cdef inline const uint8_t* load_present(const uint8_t** p, uint32_t count, uint3
     cdef const uint8_t* bits = p[0]
     p[0] += (count + 7) >> 3
     present_count[0] = set_bits(bits, count)
-    return NULL if present_count[0] == count else bits
+    if present_count[0] == count:
+        return NULL
+    return bits
 
 
 # Fills in `header` from a whole row event without checksum. Returns NULL, or what is wrong with it.

@@ -1,7 +1,7 @@
 """Decimals, dates and times of the binary log.
 
-Dates and times become the text that the server prints: zero and impossible dates have no Python type, and nobody
-wants them rounded in an error message.
+Dates and times become the text that the server prints: zero and impossible dates have no Python type, and
+nobody wants them rounded in an error message.
 """
 
 from __future__ import annotations

@@ -129,7 +129,11 @@ class _Reader:
 
 
 def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")
+    """Identifiers are always UTF-8."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"the name {raw!r} is not UTF-8") from None
 
 
 @lru_cache(maxsize=TABLE_MAPS_MAX)
