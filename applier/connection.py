@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import struct
 from typing import TYPE_CHECKING, Any
 
 import pymysql
@@ -78,7 +79,7 @@ def connect(
             # What PyMySQL notes when it opens the file itself: nobody listens, a password may go as it is.
             vars(connection)["_secure"] = True
         connection.connect(_open_socket(address, connect_timeout_seconds))
-    except (pymysql.err.MySQLError, ssl.SSLError, OSError, RuntimeError) as error:
+    except (pymysql.err.MySQLError, OSError, RuntimeError, *NOT_THE_PROTOCOL) as error:
         raise connection_error(address, error) from error
     vars(connection).update(_read_timeout=read_timeout_seconds, _write_timeout=write_timeout_seconds)
     return connection
@@ -176,6 +177,8 @@ ACCESS_DENIED = frozenset({1044, 1045, 1130, 1698, 1820, 1862, 3118, 3955})
 # Too many connections, of all or of one user; shutting down; lost during the handshake; offline mode.
 UNREACHABLE_NOW = frozenset({1040, 1053, 1077, 1152, 1203, 1226, 2003, 2006, 2013, 3032})
 UNKNOWN_DATABASE = 1049
+# What PyMySQL stumbles with over a greeting that is none.
+NOT_THE_PROTOCOL = (AssertionError, IndexError, ValueError, struct.error)
 
 
 def connection_error(address: ServerAddress, error: Exception) -> ApplierError:
@@ -191,6 +194,8 @@ def connection_error(address: ServerAddress, error: Exception) -> ApplierError:
         return Unreachable(detail=message, **facts)
     if code == UNKNOWN_DATABASE:
         message = f"it has no database {address.database!r}"
+    elif code == 0:
+        message = f"it does not speak as a MySQL server does ({message})"
     return PreflightFailed(detail=f"the {address.role} {address.place} refused the connection: {message}")
 
 
