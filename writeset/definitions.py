@@ -1,4 +1,4 @@
-"""What keys a table has, as plain frozen records: `keys.py` reads them, `hashing.TablePlan` is built of them."""
+"""What keys a table has, as plain frozen records that `hashing.TablePlan` is built of."""
 
 from __future__ import annotations
 
@@ -74,17 +74,22 @@ class KeyDefinition:
     access: EXCLUSIVE for a key that nobody shares, EXCLUSIVE_OVER_SHARED for a parent's key, SHARED for the
         foreign key of a child.
     guarded: the forms of some values may be unknown, so every touch also touches "any value of this index".
+    index_name: for messages.
     """
 
     seed_name: tuple[str, str, str]
     columns: tuple[KeyColumnDefinition, ...]
     access: Access = Access.EXCLUSIVE
     guarded: bool = False
+    index_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class TableDefinition:
     """Everything that a `TablePlan` is built from; `keys[0]` is the row's identity if `has_identity`.
+
+    cascades_unlogged: a foreign key's cascade may change rows that the source does not log, so a delete, or
+        an update of a key that others refer to, must be a barrier. always_barrier: every change must be one.
 
     Raises ValueError when it contradicts itself, so that the kernel can follow it without checks.
     """
@@ -95,6 +100,7 @@ class TableDefinition:
     keys: tuple[KeyDefinition, ...] = ()
     has_identity: bool = False
     always_barrier: bool = False
+    cascades_unlogged: bool = False
     has_foreign_keys: bool = False
 
     def __post_init__(self) -> None:

@@ -68,7 +68,9 @@ cdef class TablePlan:
     cdef readonly uint16_t column_total      # columns the target's table has, in table map order
     cdef readonly bint has_identity
     cdef readonly bint keyless               # no usable key: inserts share the table, others exclude
-    cdef readonly bint always_barrier        # e.g. parent of a cascade that the source does not log
+    cdef readonly bint always_barrier        # every change of the table
+    cdef readonly bint cascades_unlogged     # parent of a cascade that the source does not log: its deletes and
+                                             # the updates of its referenced keys are barriers
     cdef readonly bint has_foreign_keys      # child or parent
     cdef readonly object definition          # the TableDefinition it was built from
     cdef uint64_t table_seed
@@ -86,8 +88,8 @@ cdef enum RowKind:
 
 # Appends the touches of one row. `before` is NULL for an insert, `after` for a delete; each has
 # column_total spans (only those flagged in `wanted` are read). Returns 1 when the transaction must be a
-# barrier because what the row touches cannot be known (always_barrier, or an absent key column in an
-# unguarded index), else 0; -1 with MemoryError.
+# barrier because what the row touches cannot be known (always_barrier, a cascade that is not logged, or an
+# absent key column in an unguarded index), else 0; -1 with MemoryError.
 cdef int hash_row(TablePlan plan, int kind, const Span* before, const Span* after,
                   Touches* out) except -1 nogil
 

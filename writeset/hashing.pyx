@@ -266,6 +266,18 @@ cdef int touch_changed(TablePlan plan, const Key* key, const Span* before, const
 # --- one row --------------------------------------------------------------------------------------------------
 
 
+cdef bint may_cascade(TablePlan plan, int kind, const Span* before, const Span* after) noexcept nogil:
+    """Whether a change of a parent row may change rows of its children."""
+    cdef size_t index
+    if kind != ROW_UPDATE:
+        return kind == ROW_DELETE
+    for index in range(plan.key_count):
+        if plan.keys[index].access == EXCLUSIVE_OVER_SHARED and not is_unchanged(
+                plan, &plan.keys[index], before, after):
+            return True
+    return False
+
+
 cdef int hash_row(TablePlan plan, int kind, const Span* before, const Span* after,
                   Touches* out) except -1 nogil:
     cdef const Key* key = plan.keys
@@ -273,7 +285,7 @@ cdef int hash_row(TablePlan plan, int kind, const Span* before, const Span* afte
     cdef const Span* image = after if before == NULL else before
     cdef uint64_t hash = 0
     cdef int state
-    if plan.always_barrier:
+    if plan.always_barrier or (plan.cascades_unlogged and may_cascade(plan, kind, before, after)):
         return 1
     touches_reserve(out, 4 * plan.key_count + 1)
     if plan.keyless:
@@ -321,6 +333,7 @@ cdef class TablePlan:
         self.has_identity = definition.has_identity
         self.keyless = not definition.has_identity
         self.always_barrier = definition.always_barrier
+        self.cascades_unlogged = definition.cascades_unlogged
         self.has_foreign_keys = definition.has_foreign_keys
         self.table_seed = hash_name(definition.schema, definition.table)
         self.key_count = len(definition.keys)
