@@ -137,6 +137,7 @@ def definitions() -> list[str]:
         "keyless": "a INT, b VARCHAR(10)",
         "keyless_defaults": "a INT DEFAULT 7, b VARCHAR(10) DEFAULT 'x'",
         "many_columns": "id INT PRIMARY KEY, " + ", ".join(f"c{i} INT" for i in range(70)),
+        "prefixed": "n INT, name VARCHAR(30), note TEXT, PRIMARY KEY (name(5), n)",
         "vectors": "id INT PRIMARY KEY, v VECTOR(3), w VECTOR(16383), n INT UNSIGNED",
         "invisible": "id INT PRIMARY KEY, shown INT, hidden INT INVISIBLE",
     }
@@ -204,6 +205,7 @@ def _other_changes() -> Iterator[str]:
     yield "UPDATE partitioned SET id = id + 100 WHERE id < 3"
     yield "DELETE FROM partitioned WHERE id > 50"
     yield "INSERT INTO invisible (id, shown, hidden) VALUES (1, 2, 3) ON DUPLICATE KEY UPDATE hidden = hidden + 1"
+    yield "REPLACE INTO prefixed VALUES (1, 'abcdefgh', 'a'), (1, 'abcd', NULL)"
     yield "REPLACE INTO vectors VALUES (1, STRING_TO_VECTOR('[-1.5,0,3.4e38]'), STRING_TO_VECTOR('[7]'), 1), (2, NULL, NULL, 2)"
     yield "UPDATE vectors SET v = STRING_TO_VECTOR('[1]'), n = 4294967295 WHERE id = 1"
     yield "DELETE n, k FROM keyless n, keyless k WHERE n.a = k.a"
