@@ -1,7 +1,7 @@
 """Seeded random numbers and text, quick enough for a generator that must not be the limit.
 
-Text is cut from a pool of random characters that is made once for each seed: one random number a string,
-not one a character.
+Text is cut from a pool of random characters that is always the same: one random number a string, not one a
+character.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Random:
 
     def __init__(self, seed: int, *name: object) -> None:
         self._random = random.Random(f"{seed}/" + "/".join(map(str, name))).random
-        self._text = _text_pool(seed)
-        self._digits = _digit_pool(seed)
+        self._text = _text_pool()
+        self._digits = _digit_pool()
 
     def number(self, low: int, high: int) -> int:
         """Uniform in low..high, both included."""
@@ -77,13 +77,13 @@ def non_uniform_range(a: int, full: int, actual: int) -> int:
 
 
 @cache
-def _text_pool(seed: int) -> str:
-    return "".join(random.Random(f"{seed}/text").choices(ALPHANUMERIC, k=_POOL_CHARACTERS))
+def _text_pool() -> str:
+    return "".join(random.Random("text").choices(ALPHANUMERIC, k=_POOL_CHARACTERS))
 
 
 @cache
-def _digit_pool(seed: int) -> str:
-    numbers = random.Random(f"{seed}/digits")
+def _digit_pool() -> str:
+    numbers = random.Random("digits")
     return "-".join(
         f"{int(numbers.random() * 10**_GROUP_DIGITS):0{_GROUP_DIGITS}d}" for _ in range(_POOL_GROUPS)
     )

@@ -24,7 +24,6 @@ class Session:
     """A connection made by `connection_factory`, used by one thread at a time."""
 
     def __init__(self, connection_factory: ConnectionFactory, database: str | None = None) -> None:
-        self.retries = 0
         self._multi_statements = False
         self._connection = connection_factory()
         try:
@@ -45,14 +44,19 @@ class Session:
     def execute(self, statement: str) -> int:
         """Executes one statement and returns the number of rows it changed."""
         connection: Any = self._connection  # affected_rows() has no types
-        self.execute_all([statement], lambda _: None)
+        self.execute_all([statement])
         return int(connection.affected_rows())
 
-    def execute_all(self, statements: Sequence[str], answered: Callable[[int], None]) -> None:
+    def execute_all(
+        self,
+        statements: Sequence[str],
+        answered: Callable[[int], None] = lambda _: None,
+        retried: Callable[[], None] = lambda: None,
+    ) -> None:
         """Executes transactions in one round trip; `answered` gets the index of each when it is done.
 
-        A statement is a whole transaction. One that fails by a deadlock or a lock wait time-out is sent again,
-        with those behind it (the server does not execute what follows an error).
+        A statement is a whole transaction. One that fails by a deadlock or a lock wait time-out is counted by
+        `retried` and sent again, with those behind it: the server does not execute what follows an error.
         Raises SourceError, SourceLost, and Temporary after ATTEMPTS_MAX failures in a row.
         """
         if len(statements) > 1 and not self._multi_statements:
@@ -74,7 +78,7 @@ class Session:
                 failures += 1
                 if failures == ATTEMPTS_MAX:
                     raise Temporary(attempts=failures, detail=error_message(error)) from error
-                self.retries += 1
+                retried()
 
     def existing_tables(self, database: str, tables: Sequence[str]) -> list[str]:
         """Those of `tables` that the database has, in the given order."""

@@ -93,5 +93,7 @@ class Terminal:
             by_kind[kind] = by_kind.get(kind, 0) + 1
             counters.transactions += 1
 
-        self.session.execute_all([call.sql for call in calls], answered)
-        counters.retries = self.session.retries
+        def retried() -> None:
+            counters.retries += 1
+
+        self.session.execute_all([call.sql for call in calls], answered, retried)
