@@ -64,7 +64,8 @@ class DumpStream:
     ) -> Self:
         """Connect, register, ask for the log from `start` on, and wait for the source's first packet.
 
-        `non_blocking`: the source sends what it has and then an end packet, instead of waiting for more.
+        `non_blocking`: the source sends what it has and then an end packet, instead of waiting for more. On a
+        stream that waits, an end packet means that the source is shutting down.
         Raises what `connect` raises, LinkLost, PreflightFailed (a privilege is missing), PurgedTransactions,
         TargetAhead or SourceError.
         """
