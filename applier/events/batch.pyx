@@ -131,13 +131,6 @@ cdef class Batch:
         """Of the last transaction; 0 in an empty batch."""
         return self.transactions[self.transaction_count - 1].sequence_number if self.transaction_count else 0
 
-    @property
-    def last_commit_microseconds(self):
-        """Original commit time of the last transaction, microseconds since the epoch UTC; 0 when not given."""
-        if self.transaction_count == 0:
-            return 0
-        return self.transactions[self.transaction_count - 1].original_commit_microseconds
-
     def event(self, size_t i):
         """(type, bytes) of event `i` of the batch: header and body without the checksum. A copy."""
         if i >= self.event_count:
