@@ -215,9 +215,9 @@ class Workload(Protocol):
     ) -> None:
         """Creates the database, tables and procedures, and fills them; all of it through the binary log.
 
-        `progress` is called about twice a second by the calling thread. Raises UsageError when the tables
-        exist and the settings do not allow to replace them, SourceError for what the source refuses,
-        SourceLost for a lost connection.
+        `stop`, when it is set, ends it early with part of the rows missing. `progress` is called about twice
+        a second by the calling thread. Raises UsageError when the tables exist and the settings do not allow
+        to replace them, SourceError for what the source refuses, SourceLost for a lost connection.
         """
 
     def run(

@@ -15,7 +15,7 @@ from applier.workload.model import ConnectionFactory
 
 LOCK_WAIT_TIMEOUT, DEADLOCK, CHECKREAD = 1205, 1213, 1020
 RETRIED = frozenset({LOCK_WAIT_TIMEOUT, DEADLOCK, CHECKREAD})
-LOST = frozenset({0, 1053, 2006, 2013, 2014, 2055})
+LOST = frozenset({0, 1053, 2006, 2013, 2014, 2055, 3169, 4031})
 ATTEMPTS_MAX = 100
 MULTI_STATEMENTS_ON = b"\x00\x00"  # the argument of COM_SET_OPTION
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from applier.cli.workload import workload as workload_command
-from applier.errors import SourceError, UsageError
+from applier.errors import SourceError, SourceLost, UsageError
 from applier.sandbox import Server
 from applier.workload import WORKLOADS, Counters, Workload, workload_named
 from tests.waiting import wait_until
@@ -219,6 +219,26 @@ def test_stop_ends_a_run_that_has_no_other_end(source: Server) -> None:
     stop.set()
     thread.join(30)
     assert not thread.is_alive()
+
+
+def test_a_source_that_dies_ends_the_run_of_all_terminals(source: Server) -> None:
+    workload = workload_named("oltp", scale=SMALL, terminals=4)
+    workload.prepare(source.connect)
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            workload.run(source.connect)
+        except SourceLost as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    wait_until(lambda: workload.counters.transactions >= 20, what="20 transactions")
+    source.kill()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert len(errors) == 1
 
 
 def test_a_transaction_that_waited_too_long_for_a_lock_is_done_once_after_all(source: Server) -> None:
