@@ -20,12 +20,15 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`; waits for another holder. The kernel frees it when a holder dies."""
+def exclusive(path: Path) -> Iterator[int]:
+    """Hold the lock file `path`; waits for another holder. The kernel frees it when a holder dies.
+
+    Gives the descriptor: a program that inherits it holds the lock too, until it ends.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)

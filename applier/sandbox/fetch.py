@@ -54,11 +54,14 @@ def parse_uris(text: str) -> list[Package]:
 
 
 class Apt:
-    """apt with a private state below `folder`, knowing one source: `sid` of `mirror`."""
+    """apt with a private state below `folder`, knowing one source: `sid` of `mirror`.
 
-    def __init__(self, folder: Path, mirror: str, keyring: Path) -> None:
+    apt-get inherits `lock`: when we are killed, it ends its work before the next run begins.
+    """
+
+    def __init__(self, folder: Path, mirror: str, keyring: Path, lock: int) -> None:
         self.downloads = folder / "packages"
-        self._folder = folder
+        self._lock = lock
         for name in ("lists/partial", "cache/archives/partial", "packages"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / "sources.list").write_text(f"deb [signed-by={keyring}] {mirror} sid main\n")
@@ -88,6 +91,7 @@ class Apt:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            pass_fds=(self._lock,),
         )
 
     def _run(self, *arguments: str) -> str:
@@ -147,12 +151,12 @@ def _requirements() -> tuple[list[str], Path]:
     return mirrors, keyring
 
 
-def _updated_apt(folder: Path, progress: Progress) -> Apt:
+def _updated_apt(folder: Path, lock: int, progress: Progress) -> Apt:
     mirrors, keyring = _requirements()
     progress.stage("reading package lists")
     for number, mirror in enumerate(mirrors, start=1):
         # Lists of one mirror are of no use for another, and a changed mirror must not see them.
-        apt = Apt(folder / hashlib.sha256(mirror.encode()).hexdigest()[:12], mirror, keyring)
+        apt = Apt(folder / hashlib.sha256(mirror.encode()).hexdigest()[:12], mirror, keyring, lock)
         try:
             apt.update()
         except PreflightFailed:
@@ -188,13 +192,13 @@ def fetched() -> Path:
     tree = folder / "mysql"
     if tree.is_dir():
         return tree
-    with exclusive(folder / "fetch.lock"):
+    with exclusive(folder / "fetch.lock") as lock:
         if tree.is_dir():
             return tree
         state = folder / "fetch"
         state.mkdir(exist_ok=True)
         with Progress() as progress:
-            apt = _updated_apt(state, progress)
+            apt = _updated_apt(state, lock, progress)
             packages = apt.resolve()
             progress.begin("fetching MySQL", sum(package.size for package in packages), unit_bytes=True)
             apt.download(packages, progress)

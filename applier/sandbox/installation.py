@@ -12,6 +12,7 @@ from pathlib import Path
 from applier.errors import PreflightFailed
 
 OLDEST_VERSION = (8, 0, 30)  # innodb_redo_log_capacity
+SERVER_FOLDERS = ("/usr/sbin", "/usr/local/mysql/bin")  # where servers live, often not on a user's PATH
 VERSION_SECONDS = 30.0
 _VERSION = re.compile(r"Ver (\d+)\.(\d+)\.(\d+)(\S*)")
 
@@ -118,7 +119,7 @@ def unpacked(tree: Path) -> Installation:
 
 def _on_path() -> Installation | None:
     """The first mysqld on PATH (and in the folders where servers live) that is MySQL and new enough."""
-    folders = [*os.environ.get("PATH", "").split(os.pathsep), "/usr/sbin", "/usr/local/mysql/bin"]
+    folders = [*os.environ.get("PATH", "").split(os.pathsep), *SERVER_FOLDERS]
     for folder in dict.fromkeys(filter(None, folders)):
         path = Path(folder) / "mysqld"
         if path.is_file() and os.access(path, os.X_OK):

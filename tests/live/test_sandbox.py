@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -202,7 +203,6 @@ def start_owner(then: str) -> tuple[subprocess.Popen[str], Path, list[int]]:
     )
     assert owner.stdout is not None
     directory, *pids = json.loads(owner.stdout.readline())
-    assert not any(map(gone, pids))
     return owner, Path(directory), pids
 
 
@@ -210,26 +210,39 @@ def start_owner(then: str) -> tuple[subprocess.Popen[str], Path, list[int]]:
 def test_killed_owner_leaves_no_server_and_no_folder(number: signal.Signals) -> None:
     owner, directory, pids = start_owner("threading.Event().wait()")
     with owner:
+        assert not any(map(gone, pids))
         owner.send_signal(number)
     wait_until(lambda: all(map(gone, pids)), what="the servers are gone")
     wait_until(lambda: not directory.exists(), what="the temporary folder is gone")
 
 
-def test_owner_killed_while_a_forked_child_of_it_lives_leaves_no_server() -> None:
-    # The child holds the pipe to the supervisor open: its end alone would not tell.
-    owner, _, pids = start_owner(
-        "import os; os.fork() or threading.Event().wait(60); threading.Event().wait(60)"
+def test_killed_owner_whose_forked_child_lives_leaves_no_server() -> None:
+    # The child holds the pipe to the supervisor open: the pipe's end alone would not tell.
+    owner, directory, pids = start_owner(
+        "import os; child = os.fork(); child and print(child, flush=True); threading.Event().wait(60)"
     )
-    group = subprocess.run(["pgrep", "-P", str(owner.pid)], capture_output=True, text=True, check=True)
+    assert owner.stdout is not None
+    child = Process.of(int(owner.stdout.readline()))
+    assert child is not None
     owner.kill()
     try:
         wait_until(lambda: all(map(gone, pids)), what="the servers are gone")
+        wait_until(lambda: not directory.exists(), what="the temporary folder is gone")
+        assert child.alive()
     finally:
-        for child in map(int, group.stdout.split()):
-            if (process := Process.of(child)) is not None:
-                process.signal(signal.SIGKILL)
+        child.signal(signal.SIGKILL)
         with owner:
             pass
+
+
+def test_killed_supervisor_takes_its_servers_with_it() -> None:
+    owner, directory, pids = start_owner("threading.Event().wait(60)")
+    with owner:
+        stat_fields = Path(f"/proc/{pids[0]}/stat").read_text().rpartition(")")[2].split()
+        os.kill(int(stat_fields[1]), signal.SIGKILL)
+        wait_until(lambda: all(map(gone, pids)), what="the servers are gone")
+        owner.kill()
+    shutil.rmtree(directory)
 
 
 def test_owner_that_fails_leaves_no_server() -> None:
