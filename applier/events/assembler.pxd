@@ -1,88 +1,32 @@
-"""Events → transactions → batches. See assembler.pyx."""
-from libc.stdint cimport uint32_t, uint64_t
+"""Bytes → batches. See assembler.pyx."""
+from libc.stdint cimport uint64_t
 
-from applier.events.batch cimport Batch, Transaction
-from applier.events.executed cimport ExecutedGtids
+from applier.events.cutter cimport TransactionCutter
 from applier.events.framing cimport Framer
-from applier.events.roles cimport Role
 
-cdef enum Step:
-    STEP_ON               # look at the next event
-    STEP_WAIT             # more bytes are needed
-    STEP_BATCH            # the batch is complete
-    STEP_PART             # a part of a large transaction is complete, and the batch with it
-    STEP_CONTROL          # the event needs Python
-    STEP_END              # the source has sent its end packet
-    STEP_ERROR            # the source has sent an error packet
-    STEP_BAD_FRAME
-    STEP_BAD_EVENT        # `fault_text` says why
-    STEP_UNKNOWN_EVENT
-
-cdef enum TransactionState:
-    IDLE                  # between transactions
-    HEADED                # after its GTID event, or events that prepare its statement
-    BEGUN                 # after BEGIN or XA START
-
-# Of the functions below: MemoryError is raised as -1, everything else is a Step.
 cdef class StreamAssembler:
     cdef Framer framer
-    cdef Batch batch                         # being filled
+    cdef TransactionCutter cutter
     cdef list ready                          # complete batches that wait to be taken
     cdef bint failed                         # nothing is handed out any more
-    cdef ExecutedGtids executed
     cdef bytes format_description
-    cdef uint64_t batch_bytes_max
-    cdef uint64_t part_bytes_max
     cdef uint64_t start_offset
-    cdef const char* fault_text
-    # the open transaction
-    cdef TransactionState state
-    cdef Transaction open
-    cdef Batch members                       # its events, or those of its present part
-    cdef uint64_t member_bytes
-    cdef uint64_t open_wire_bytes
-    cdef size_t statement_first              # in members.events, of the row statement that has not ended
-    cdef size_t buffer_first                 # in batch.buffers, the first that a member points into
-    cdef size_t buffer_last                  # the one being filled
-    cdef bint dropping                       # it has been executed already
-    cdef bint statements                     # it holds more than BEGIN, table maps, rows, COMMIT
-    cdef bint in_parts                       # a part has been handed out
     # read by anyone, at any time
-    cdef readonly uint64_t next_sequence_number
-    cdef readonly uint64_t source_epoch
-    cdef readonly uint64_t transaction_end_offset
-    cdef readonly uint64_t heartbeat_position
-    cdef readonly double heartbeat_monotonic_seconds
     cdef readonly str file
     cdef readonly bint ended
     cdef readonly uint64_t bytes
     cdef readonly uint64_t events
-    cdef readonly uint64_t transactions
-    cdef readonly uint64_t skipped
-    cdef readonly uint64_t abandoned
     cdef readonly uint64_t heartbeats
+    cdef readonly uint64_t heartbeat_position
+    cdef readonly double heartbeat_monotonic_seconds
+    cdef readonly uint64_t transaction_end_offset
 
     cdef int scan(self) except -1 nogil
-    cdef int place(self, Role role) except -1 nogil
-    cdef int open_with_gtid(self) except -1 nogil
-    cdef void open_transaction(self, uint32_t flags) noexcept nogil
-    cdef int begin(self, Role role) except -1 nogil
-    cdef int row(self, Role role) except -1 nogil
-    cdef int statement(self, Role role) except -1 nogil
-    cdef int end(self, Role role) except -1 nogil
-    cdef int payload(self) except -1 nogil
-    cdef int keep(self) except -1 nogil
-    cdef int cut_part(self) except -1 nogil
-    cdef int close_transaction(self, uint32_t flags) except -1 nogil
-    cdef int hand_over(self, uint32_t flags) except -1 nogil
-    cdef int bad(self, const char* text) noexcept nogil
     cdef int retire(self) except -1
-    cdef int carry_table_maps(self) except -1
     cdef int control(self) except -1
-    cdef int rotate(self, bytes data) except -1
     cdef int describe_format(self, bytes data) except -1
+    cdef int rotate(self, bytes data) except -1
     cdef int change_file(self, str file) except -1
-    cdef int abandon(self) except -1
     cdef int heartbeat(self, heartbeat) except -1
     cdef int fail(self, error) except -1
     cdef error_of(self, int step)

@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, freethreading_compatible=True
 """Cuts arriving bytes into events and checks each: order of packets, lengths, CRC32. See framing.pxd.
 
-Two forms of input: the packets of a binlog dump as they come from the socket (4-byte headers, each event behind a zero
-byte, events beyond 16 MB over several packets), and the bytes of a binlog or relay log file.
+Two forms of input: the packets of a binlog dump as they come from the socket (4-byte headers, each event behind a
+zero byte, events beyond 16 MB over several packets), and the bytes of a binlog or relay log file.
 
 Events are handed out where they lie. Memory grows with the bytes that have really come, never with a length
 that somebody claims.
