@@ -162,3 +162,9 @@ def of_events(events: Iterable[bytes], **options: object) -> StreamAssembler:
 
 def seen_by(assembler: StreamAssembler) -> list[Seen]:
     return [seen for batch in take_all(assembler) for seen in seen_in(batch)]
+
+
+def failure_of(assembler: StreamAssembler) -> Exception | None:
+    """What the last batch carries."""
+    batches = take_all(assembler)
+    return batches[-1].failure if batches else None
