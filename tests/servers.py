@@ -81,7 +81,8 @@ def reset(server: Server, baseline: GlobalVariables) -> None:
             cursor.execute("RESET REPLICA ALL")
         _restore_variables(server, cursor, baseline)
         _drop_everything(cursor)
-        cursor.execute("RESET BINARY LOGS AND GTIDS")
+        older = server.installation.numbers < (8, 2, 0)
+        cursor.execute("RESET MASTER" if older else "RESET BINARY LOGS AND GTIDS")
 
 
 @pytest.fixture(scope="session")
