@@ -77,7 +77,7 @@ def _packed(data: bytes, at: int) -> tuple[int, int]:
 
 
 class _Decoder:
-    """One document. Every value takes some bytes of its container, so one that seems to hold more values than it
+    """One document. Every value takes bytes of its container, so one that seems to hold more values than it
     has bytes is corrupt: containers that refer to one another over and over might never come to an end."""
 
     def __init__(self, data: bytes) -> None:
