@@ -38,11 +38,11 @@ def events_in(statement: bytes) -> list[bytes]:
     match = re.fullmatch(rb"BINLOG '([A-Za-z0-9+/=]+)'", statement)
     assert match
     data = base64.b64decode(match[1], validate=True)
-    events = []
-    while data:
-        length = struct.unpack_from("<I", data, 9)[0]
-        events.append(data[:length])
-        data = data[length:]
+    events, at = [], 0
+    while at < len(data):
+        length = struct.unpack_from("<I", data, at + 9)[0]
+        events.append(data[at : at + length])
+        at += length
     return events
 
 
@@ -157,15 +157,14 @@ def test_parts_of_a_large_transaction_end_their_statement() -> None:
 
 def payload_of(packet: bytes) -> bytes:
     """Joins the frames of a packet, checks lengths and sequence ids."""
-    payload, number = b"", 0
-    while packet:
-        length, sequence_id = int.from_bytes(packet[:3], "little"), packet[3]
-        assert sequence_id == number & 0xFF
-        payload += packet[4 : 4 + length]
-        packet = packet[4 + length :]
-        number += 1
-        assert (length == FRAME_MAX) == bool(packet)
-    return payload
+    frames, at = [], 0
+    while at < len(packet):
+        length, sequence_id = int.from_bytes(packet[at : at + 3], "little"), packet[at + 3]
+        assert sequence_id == len(frames) & 0xFF
+        frames.append(packet[at + 4 : at + 4 + length])
+        at += 4 + length
+        assert (length == FRAME_MAX) == (at < len(packet))
+    return b"".join(frames)
 
 
 def test_a_packet_is_gtid_begin_rows_and_commit() -> None:
