@@ -116,7 +116,7 @@ class Reader:
                 self._hand_out(batch)
             self.file, self.position = assembler.file, assembler.position
             if assembler.ended:
-                # A source that shuts down ends a waiting dump so, instead of breaking the link (seen with 9.7).
+                # So a source that shuts down ends a waiting dump, before it closes the link (seen with 9.7).
                 raise LinkLost(role="source", detail="the source ended the dump: it is shutting down")
 
     def _hand_out(self, batch: Batch) -> None:

@@ -75,7 +75,7 @@ class FaultProxy:
         self._requests: deque[tuple[Callable[[], object], Future[object]]] = deque()
         self._changed = threading.Condition()
         self._stopping = False
-        self._listener: socket.socket | None = socket.create_server((HOST, 0), backlog=128)
+        self._listener: socket.socket | None = _listener(0)
         self.port: int = self._listener.getsockname()[1]
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
@@ -140,7 +140,7 @@ class FaultProxy:
 
         def listen() -> None:
             if self._listener is None:
-                self._listener = socket.create_server((HOST, self.port), backlog=128)
+                self._listener = _listener(self.port)
 
         self._call(listen)
 
@@ -187,8 +187,10 @@ class FaultProxy:
     # --- the thread -------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while not self._stopping:
+        while True:
             self._answer_requests()
+            if self._stopping:  # looked at after the wake-up is read: one that is read and forgotten is lost
+                break
             ready = self._wait_ready()
             for link in list(self._links):
                 for flow in link.flows:
@@ -196,8 +198,7 @@ class FaultProxy:
                         self._move(link, flow, ready)
                 if link in self._links and link.ended:
                     self._forget(link)
-            if self._listener is not None and self._listener.fileno() in ready:
-                self._take_client(self._listener)
+            self._take_clients()
             with self._changed:
                 self._changed.notify_all()
         self._cut_links()
@@ -207,6 +208,8 @@ class FaultProxy:
         with contextlib.suppress(BlockingIOError):
             while self._wake_read.recv(4096):
                 pass
+        # A client may be connected, as it sees it, and not yet taken: controls are about it too.
+        self._take_clients()
         while self._requests:
             action, future = self._requests.popleft()
             try:
@@ -237,18 +240,22 @@ class FaultProxy:
                 selector.register(descriptor, events)
             return {key.fd: events for key, events in selector.select(wait_seconds)}
 
-    def _take_client(self, listener: socket.socket) -> None:
-        client, _ = listener.accept()
-        try:
-            upstream = socket.create_connection(self.upstream, CONTROL_SECONDS_MAX)
-        except OSError:
-            client.close()
-            return
-        for sock in (client, upstream):
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._links.append(Link(client, upstream))
-        self.accepted += 1
+    def _take_clients(self) -> None:
+        while self._listener is not None:
+            try:
+                client, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            try:
+                upstream = socket.create_connection(self.upstream, CONTROL_SECONDS_MAX)
+            except OSError:
+                client.close()
+                continue
+            for sock in (client, upstream):
+                sock.setblocking(False)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._links.append(Link(client, upstream))
+            self.accepted += 1
 
     def _move(self, link: Link, flow: Flow, ready: dict[int, int]) -> None:
         try:
@@ -315,3 +322,9 @@ class FaultProxy:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
+
+
+def _listener(port: int) -> socket.socket:
+    listener = socket.create_server((HOST, port), backlog=128)
+    listener.setblocking(False)
+    return listener

@@ -11,7 +11,6 @@ import math
 import select
 import socket
 import ssl
-import struct
 import threading
 import time
 from types import TracebackType
@@ -21,6 +20,7 @@ import pymysql
 
 from applier.connection import Connection, ServerAddress, connect, drop, error_code, error_message, raw_socket
 from applier.errors import ApplierError, LinkLost
+from applier.events.control import parse_error_packet
 from applier.source.dump import FromGtids, Start, prepare_session, request_dump
 from applier.source.refusal import explain_start, source_error
 from applier.source.registration import ReplicaIdentity
@@ -183,9 +183,9 @@ class DumpStream:
             count = self.read_into(chunk, FIRST_PACKET_TIMEOUT_SECONDS)
             first += chunk[:count]
         if first[PACKET_HEADER_BYTES] == STATUS_ERROR:
-            code, message = parse_error_packet(first[PACKET_HEADER_BYTES:])
+            refused = parse_error_packet(bytes(first[PACKET_HEADER_BYTES:])).facts
             executed = start.executed if isinstance(start, FromGtids) else None
-            raise explain_start(self.address, code, message, executed)
+            raise explain_start(self.address, refused["code"], refused["message"], executed)
         self._first = memoryview(bytes(first))
 
 
@@ -208,10 +208,3 @@ def packet_bytes_needed(first: bytes | bytearray) -> int:
     if len(first) <= PACKET_HEADER_BYTES or first[PACKET_HEADER_BYTES] != STATUS_ERROR:
         return PACKET_HEADER_BYTES + 1
     return PACKET_HEADER_BYTES + int.from_bytes(first[:3], "little")
-
-
-def parse_error_packet(payload: bytes | bytearray) -> tuple[int, str]:
-    """(error number, message) of a packet's payload that starts with 0xFF."""
-    code: int = struct.unpack_from("<H", payload, 1)[0]
-    has_state = payload[3:4] == b"#"  # and five characters of SQL state
-    return code, payload[9 if has_state else 3 :].decode("utf-8", "replace")
