@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from applier.connection import ServerAddress
+from applier.address import ServerAddress
 from applier.decoder import Decoder
 from applier.errors import ApplierError, UnexpectedFailure
 from applier.events.batch import Batch

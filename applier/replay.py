@@ -18,21 +18,23 @@ from typing import Any
 import pymysql
 
 from applier.backoff import Backoff
-from applier.connection import ServerAddress, connect
-from applier.errors import ApplierError, LinkLost, TargetLost, Unreachable
+from applier.address import ServerAddress
+from applier.connection import connect
+from applier.errors import LinkLost, TargetLost, Unreachable
 from applier.events.gtid import GtidSet
 from applier.pipeline import Pipeline
 from applier.preflight import preflight
 from applier.settings import RunSettings
 from applier.source.dump import FromGtids
 from applier.source.position import source_position
-from applier.source.registration import ReplicaIdentity
+from applier.source.registration import ReplicaIdentity, server_version
 from applier.source.stream import DumpStream
 from applier.target.keys import TargetKeys
 
 log = logging.getLogger(__name__)
 
 JOIN_SECONDS = 0.2
+CASCADES_LOGGED_SINCE = (9, 6)  # from this version on a foreign key's cascade is in the binary log
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,8 @@ class Replay:
         self._earlier = Progress()
         self._stopping = threading.Event()
         self._aborted = False
+        self._progress_at_failure = 0
+        self._source_logs_cascades = False
 
     # --- control ---------------------------------------------------------------------------------
 
@@ -137,8 +141,6 @@ class Replay:
                     raise TargetLost(attempts=backoff.attempts, detail=str(error)) from error
         return self.progress()
 
-    _progress_at_failure = 0
-
     def _prepare(self) -> tuple[ReplicaIdentity, GtidSet | None]:
         settings = self.settings
         with _connected(settings.source) as source, _connected(settings.target) as target:
@@ -150,6 +152,7 @@ class Replay:
             with target.cursor() as cursor:
                 cursor.execute("SELECT @@GLOBAL.server_id")
                 (target_server_id,) = cursor.fetchone()
+            self._source_logs_cascades = server_version(source.get_server_info()) >= CASCADES_LOGGED_SINCE
             identity = ReplicaIdentity.choose(source, settings.source, [int(target_server_id)], settings.server_id)
             until = None
             if settings.until_gtid_set is not None:
@@ -165,7 +168,7 @@ class Replay:
 
     def _run_pipeline(self, identity: ReplicaIdentity, executed: GtidSet, until: GtidSet | None) -> None:
         settings = self.settings
-        with TargetKeys(settings.target, source_logs_cascades=True) as keys:
+        with TargetKeys(settings.target, source_logs_cascades=self._source_logs_cascades) as keys:
             pipeline = Pipeline(
                 settings.pipeline,
                 open_stream=lambda received: DumpStream.open(settings.source, FromGtids(received), identity),

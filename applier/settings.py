@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from applier.connection import ServerAddress
+from applier.address import ServerAddress
 from applier.pipeline import PipelineSettings
 
 

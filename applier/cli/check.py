@@ -76,15 +76,9 @@ def check(
 def _show(report: Report) -> None:
     table = Table("", "check", "found", "remedy", box=None, pad_edge=False)
     for finding in report.findings:
-        style = STYLES[finding.level]
-        table.add_row(
-            f"[{style}]{finding.level}[/]", *map(_plain, (finding.name, finding.detail, finding.remedy))
-        )
+        texts = (finding.name, finding.detail, finding.remedy)
+        table.add_row(Text(finding.level, STYLES[finding.level]), *map(Text, texts))
     Console().print(table)
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 def _verdict(report: Report) -> str:

@@ -12,7 +12,7 @@ class FieldFormatter(logging.Formatter):
     """`time level message name=value …` with the fields given as `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = (f"{name}={value}" for name, value in vars(record).items() if name not in STANDARD)
+        fields = [f"{name}={value}" for name, value in vars(record).items() if name not in STANDARD]
         return " ".join([super().format(record), *fields])
 
 

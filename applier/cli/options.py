@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from applier.connection import Role, ServerAddress, parse_url
+from applier.address import Role, ServerAddress, parse_url
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -17,7 +17,7 @@ import click
 
 from applier.cli.live import report_progress
 from applier.cli.options import address_option, defaults_file_option
-from applier.connection import ServerAddress
+from applier.address import ServerAddress
 from applier.pipeline import PipelineSettings
 from applier.replay import Replay
 from applier.settings import RunSettings

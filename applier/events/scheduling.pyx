@@ -175,3 +175,11 @@ def compressed(Batch batch):
     return [i for i in range(batch.transaction_count)
             if batch.transactions[i].flags & T_COMPRESSED
             and not batch.transactions[i].flags & (T_ROWS | T_STATEMENTS)]
+
+
+def tables_of(Batch batch, size_t index):
+    """Names of the tables whose rows a decoded transaction changes, sorted."""
+    cdef Transaction* t = &batch.transactions[index]
+    cdef size_t i
+    numbers = {batch.rows[i].table for i in range(t.row_first, t.row_first + t.row_count)}
+    return sorted(str(batch.tables[number][0]) for number in numbers)

@@ -6,7 +6,12 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from applier.connection import ServerAddress, sqlalchemy_engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from applier.address import ServerAddress
+from applier.connection import sqlalchemy_engine
+from applier.errors import LinkLost
+from writeset.definitions import TableDefinition
 from writeset.hashing import TablePlan
 from writeset.keys import KeyReader
 
@@ -27,6 +32,14 @@ class TargetKeys:
     ) -> None:
         self._engine.dispose()
 
-    def read_table(self, schema: str, table: str) -> TablePlan | None:
-        with self._lock, self._engine.connect() as connection:
-            return KeyReader(connection, source_logs_cascades=self._source_logs_cascades).read_table(schema, table)
+    def read_table(self, schema: str, table: str) -> TablePlan:
+        """A table that the target does not have is a barrier: applying tells the operator what is wrong.
+
+        Raises LinkLost."""
+        try:
+            with self._lock, self._engine.connect() as connection:
+                reader = KeyReader(connection, source_logs_cascades=self._source_logs_cascades)
+                plan = reader.read_table(schema, table)
+        except SQLAlchemyError as error:
+            raise LinkLost(role="target", detail=f"the keys of {schema}.{table} could not be read: {error}") from error
+        return plan or TablePlan(TableDefinition(schema, table, column_total=0, always_barrier=True))

@@ -17,7 +17,8 @@ from typing import Any, Final
 
 import pymysql
 
-from applier.connection import ServerAddress, connect, error_code, error_message, raw_socket
+from applier.address import ServerAddress
+from applier.connection import connect, error_code, error_message, raw_socket
 from applier.events.statement import encode_format_description
 from applier.target import wire
 from applier.target.wire import ReplyCounter, ServerReplied, WireLost

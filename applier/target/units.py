@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from applier.errors import ApplyError
 from applier.events.batch import Batch
-from applier.events.scheduling import is_rows
+from applier.events.scheduling import is_rows, tables_of
 from applier.events.statement import transaction_packets
 from applier.target.retry import HINTS
 from applier.target.wire import ServerReplied
@@ -46,7 +46,7 @@ class UnitEncoder:
         """The error to stop with."""
         piece = unit.slices[0]
         info = piece.batch.transaction(piece.first)
-        tables = sorted({f"{table.schema}.{table.table}" for table, _ in piece.batch.tables_of(piece.first)})
+        tables = tables_of(piece.batch, piece.first)
         hint = HINTS.get(error.code)
         detail = f"{error} at {piece.batch.file}:{info.end_log_pos}"
         if tables:

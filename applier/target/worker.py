@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from applier.connection import ServerAddress
+from applier.address import ServerAddress
 from applier.errors import ApplierError, LinkLost, RetriesExhausted, UnexpectedFailure
 from applier.events.batch import Batch
 from applier.events.scheduling import row_count
@@ -211,7 +211,10 @@ class Worker(threading.Thread):
         while True:
             if part.first_part and part is not unit:  # the source's connection broke in its middle: it starts again
                 self.session.roll_back()
-            self._execute(part, self._encoder.rows_packets(part))
+            if self._encoder.is_rows(part):
+                self._execute(part, self._encoder.rows_packets(part))
+            else:  # a savepoint in its middle, for example
+                self._execute_statements(part)
             if part.last_part:
                 return self._commit_in_turn(unit)
             self.state.activity = "waiting for more of a large transaction"
@@ -220,11 +223,14 @@ class Worker(threading.Thread):
     def _run_statements(self, unit: Unit[Batch]) -> bool:
         """Statements, one by one, with the session state they were written under; alone on the target."""
         self._wait_for_dependencies(unit.last_committed)
-        self.state.activity = "executing"
-        batch, index = unit.slices[0].batch, unit.slices[0].first
-        self.session.use_format_description(batch.format_description)
-        commits_itself = statements.execute(self.session, batch, index, keep_gtid=self._encoder.keep_gtids)
-        if commits_itself:
+        if self._execute_statements(unit):
             self._clock.committed(unit.sequence_first, unit.sequence_last)
             return True
         return self._commit_in_turn(unit)
+
+    def _execute_statements(self, unit: Unit[Batch]) -> bool:
+        """True when it has committed by itself."""
+        self.state.activity = "executing"
+        batch, index = unit.slices[0].batch, unit.slices[0].first
+        self.session.use_format_description(batch.format_description)
+        return statements.execute(self.session, batch, index, keep_gtid=self._encoder.keep_gtids and unit.first_part)
