@@ -86,7 +86,9 @@ class Demo:
                 terminals=settings.terminals,
                 seed=settings.seed,
             )
-            self._say(f"loading TPC-C with {settings.warehouses} warehouses on the source, replaying meanwhile")
+            self._say(
+                f"loading TPC-C with {settings.warehouses} warehouses on the source, replaying meanwhile"
+            )
             workload.prepare(source.connect)
             self._say(f"running TPC-C for {settings.seconds} s on the source, replaying meanwhile")
             before, started = self.progress(), time.monotonic()

@@ -44,7 +44,9 @@ class PipelineSettings:
     decoders: int = 4
     ordered: bool = True
     group: GroupLimits = GroupLimits()
-    read_ahead_bytes_max: int = 64 << 20  # between reader and scheduler, half before and half behind the decoders
+    read_ahead_bytes_max: int = (
+        64 << 20
+    )  # between reader and scheduler, half before and half behind the decoders
     work_queue_bytes_max: int = 128 << 20
     use_source_bounds: bool = True
 
@@ -71,7 +73,9 @@ class Pipeline:
         half = settings.read_ahead_bytes_max // 2
         self.undecoded: BoundedQueue[Batch] = BoundedQueue(items_max=BATCHES_MAX, bytes_max=half)
         self.decoded: Reorder[Batch] = Reorder(bytes_max=half)
-        self.work: WorkQueue[Batch] = WorkQueue(cut, limits=settings.group, bytes_max=settings.work_queue_bytes_max)
+        self.work: WorkQueue[Batch] = WorkQueue(
+            cut, limits=settings.group, bytes_max=settings.work_queue_bytes_max
+        )
         self.catalog = Catalog(read_table, self.clock)
         self.reader = Reader(
             open_stream, self.undecoded, self.catalog, executed=executed, until=until, stopping=self.stopping
@@ -91,7 +95,9 @@ class Pipeline:
             )
             for number in range(settings.decoders)
         ]
-        self._front.append(threading.Thread(target=self._guard, args=(self._schedule,), name="scheduler", daemon=True))
+        self._front.append(
+            threading.Thread(target=self._guard, args=(self._schedule,), name="scheduler", daemon=True)
+        )
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -132,7 +138,9 @@ class Pipeline:
         Of several failures the one earliest in the log counts, and one that is in the log before one that is not."""
         with self._lock:
             known = self._failed_at
-            if self.failure is None or (sequence_number is not None and (known is None or sequence_number < known)):
+            if self.failure is None or (
+                sequence_number is not None and (known is None or sequence_number < known)
+            ):
                 self.failure, self._failed_at = error, sequence_number
         if sequence_number is None:
             self.abort()
@@ -156,7 +164,7 @@ class Pipeline:
             pass
         except ApplierError as error:
             self.fail(error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the flow must end and say so
+        except Exception as error:
             if not self.stopping.is_set():
                 log.debug("stage failed", exc_info=True)
                 self.fail(UnexpectedFailure(detail=f"{type(error).__name__}: {error}"))

@@ -14,11 +14,16 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from applier.backoff import Backoff
-from applier.errors import ApplierError, LinkLost, SourceLost, Unreachable
+from applier.errors import LinkLost, SourceLost, Unreachable
 from applier.events.assembler import StreamAssembler
 from applier.events.batch import Batch
 from applier.events.gtid import GtidSet
-from applier.events.scheduling import changes_schema, gtid_ranges, last_commit_microseconds, next_sequence_number
+from applier.events.scheduling import (
+    changes_schema,
+    gtid_ranges,
+    last_commit_microseconds,
+    next_sequence_number,
+)
 from applier.target.schema import Catalog
 from scheduler.queues import BoundedQueue
 

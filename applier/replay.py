@@ -10,15 +10,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pymysql
 
-from applier.backoff import Backoff
 from applier.address import ServerAddress
+from applier.backoff import Backoff
 from applier.connection import connect
 from applier.errors import LinkLost, TargetLost, Unreachable
 from applier.events.gtid import GtidSet
@@ -152,8 +151,10 @@ class Replay:
             with target.cursor() as cursor:
                 cursor.execute("SELECT @@GLOBAL.server_id")
                 (target_server_id,) = cursor.fetchone()
-            self._source_logs_cascades = server_version(source.get_server_info()) >= CASCADES_LOGGED_SINCE
-            identity = ReplicaIdentity.choose(source, settings.source, [int(target_server_id)], settings.server_id)
+            self._source_logs_cascades = server_version(source.server_version) >= CASCADES_LOGGED_SINCE
+            identity = ReplicaIdentity.choose(
+                source, settings.source, [int(target_server_id)], settings.server_id
+            )
             until = None
             if settings.until_gtid_set is not None:
                 until = GtidSet.parse(settings.until_gtid_set)
@@ -199,5 +200,3 @@ def _connected(address: ServerAddress) -> Iterator[pymysql.Connection[Any]]:
     finally:
         with contextlib.suppress(pymysql.err.MySQLError, OSError):
             connection.close()
-
-

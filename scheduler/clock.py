@@ -61,7 +61,9 @@ class Clock:
         self._lock = threading.Lock()
         self._turns: dict[int, Ticket] = {}  # by first sequence number, executed and waiting
         self._done_ahead: dict[int, int] = {}  # unordered only: first → last of units committed ahead
-        self._waits: list[tuple[int, int, threading.Lock]] = []  # heap of (sequence number, tie breaker, wake-up)
+        self._waits: list[
+            tuple[int, int, threading.Lock]
+        ] = []  # heap of (sequence number, tie breaker, wake-up)
         self._tie = 0
 
     # --- dependency waits ------------------------------------------------------------------------
@@ -124,10 +126,15 @@ class Clock:
     def _advance(self, first: int, last: int) -> None:
         if first == self.low_water_mark + 1:
             self.low_water_mark = last
-            while self._done_ahead and (ahead := self._done_ahead.pop(self.low_water_mark + 1, None)) is not None:
+            while (
+                self._done_ahead
+                and (ahead := self._done_ahead.pop(self.low_water_mark + 1, None)) is not None
+            ):
                 self.low_water_mark = ahead
         elif self.ordered:
-            raise AssertionError(f"{first} committed out of turn, the low-water mark is {self.low_water_mark}")
+            raise AssertionError(
+                f"{first} committed out of turn, the low-water mark is {self.low_water_mark}"
+            )
         else:
             self._done_ahead[first] = last
 

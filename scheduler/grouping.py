@@ -32,17 +32,17 @@ class SchedulableBatch(Protocol):
 
 
 B = TypeVar("B", bound=SchedulableBatch)
-BatchFrom = TypeVar("BatchFrom", bound=SchedulableBatch, contravariant=True)
+B_contra = TypeVar("B_contra", bound=SchedulableBatch, contravariant=True)
 
 
-class CutFunction(Protocol[BatchFrom]):
+class CutFunction(Protocol[B_contra]):
     """The longest run of transactions of `batch` from `start` on within the limits.
 
     At least one transaction; a barrier only by itself. `unit_first` is the sequence number of the unit's first
     transaction, 0 when the unit begins here: dependencies inside the unit do not count."""
 
     def __call__(
-        self, batch: BatchFrom, start: int, transactions_max: int, bytes_max: int, unit_first: int
+        self, batch: B_contra, start: int, transactions_max: int, bytes_max: int, unit_first: int
     ) -> Cut: ...
 
 

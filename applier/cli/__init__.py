@@ -51,7 +51,10 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except Exception as error:  # noqa: BLE001 - the last resort: one line, not a traceback with somebody's data in it
+    except Exception as error:
         log.debug("unexpected failure", exc_info=True)
-        click.echo(f"applier: unexpected failure: {type(error).__name__}: {error} (--log-level debug tells more)", err=True)
+        click.echo(
+            f"applier: unexpected failure: {type(error).__name__}: {error} (--log-level debug tells more)",
+            err=True,
+        )
         sys.exit(1)

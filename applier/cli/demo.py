@@ -16,16 +16,32 @@ from applier.demo import Demo, DemoSettings, DemoSummary
 
 @click.command()
 @click.option("--warehouses", type=click.IntRange(1, 64), default=2, help="Size of the TPC-C database.")
-@click.option("--scale", type=click.FloatRange(0.01, 1.0), default=0.1, help="Share of the spec's rows a warehouse.")
+@click.option(
+    "--scale", type=click.FloatRange(0.01, 1.0), default=0.1, help="Share of the spec's rows a warehouse."
+)
 @click.option("--seconds", type=click.IntRange(1), default=20, help="How long TPC-C runs on the source.")
-@click.option("--terminals", type=click.IntRange(1, 64), default=4, help="Connections that put load on the source.")
+@click.option(
+    "--terminals", type=click.IntRange(1, 64), default=4, help="Connections that put load on the source."
+)
 @click.option("--workers", type=click.IntRange(1, 64), default=8, help="Sessions on the target.")
 @click.option("--seed", type=int, default=1, help="Of the load's random numbers.")
-@click.option("--mysqld", type=click.Path(exists=True, dir_okay=False), envvar="APPLIER_MYSQLD", show_envvar=True,
-              help="The server to use; found or fetched otherwise.")
+@click.option(
+    "--mysqld",
+    type=click.Path(exists=True, dir_okay=False),
+    envvar="APPLIER_MYSQLD",
+    show_envvar=True,
+    help="The server to use; found or fetched otherwise.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
 def demo(
-    warehouses: int, scale: float, seconds: int, terminals: int, workers: int, seed: int, mysqld: str | None, as_json: bool
+    warehouses: int,
+    scale: float,
+    seconds: int,
+    terminals: int,
+    workers: int,
+    seed: int,
+    mysqld: str | None,
+    as_json: bool,
 ) -> None:
     """Start a source and a target, load and run TPC-C on the source while the applier replays it into the target,
     then drain and compare both sides. Exits 0 only if the data are identical."""
@@ -47,7 +63,10 @@ def _print(summary: DemoSummary) -> None:
     for name, value in (
         ("transactions replayed", f"{summary.transactions:,}"),
         ("rows replayed", f"{summary.rows:,}"),
-        ("source's rate under TPC-C", f"{summary.source_transactions_per_second:,.0f} transactions/s, {summary.tpmc:,.0f} tpmC"),
+        (
+            "source's rate under TPC-C",
+            f"{summary.source_transactions_per_second:,.0f} transactions/s, {summary.tpmc:,.0f} tpmC",
+        ),
         ("replay rate under TPC-C", f"{summary.replay_transactions_per_second:,.0f} transactions/s"),
         ("highest lag", f"{summary.lag_seconds_max:.1f} s"),
         ("time to drain", f"{summary.drain_seconds:.1f} s"),

@@ -15,9 +15,9 @@ from types import FrameType
 
 import click
 
+from applier.address import ServerAddress
 from applier.cli.live import report_progress
 from applier.cli.options import address_option, defaults_file_option
-from applier.address import ServerAddress
 from applier.pipeline import PipelineSettings
 from applier.replay import Replay
 from applier.settings import RunSettings
@@ -29,20 +29,50 @@ log = logging.getLogger(__name__)
 @defaults_file_option
 @address_option("source")
 @address_option("target")
-@click.option("--workers", type=click.IntRange(1, 256), default=8, envvar="APPLIER_WORKERS", show_envvar=True,
-              help="Sessions on the target.")
-@click.option("--decoders", type=click.IntRange(1, 64), default=4, envvar="APPLIER_DECODERS", show_envvar=True,
-              help="Decoding threads.")
-@click.option("--commit-order", type=click.Choice(["strict", "relaxed"]), default="strict",
-              envvar="APPLIER_COMMIT_ORDER", show_envvar=True,
-              help="relaxed: transactions wait for what they depend on only; readers of the target may see states "
-                   "that the source never had.")
-@click.option("--stop-at-end", is_flag=True, help="End when everything that the source had at the start is applied.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    default=8,
+    envvar="APPLIER_WORKERS",
+    show_envvar=True,
+    help="Sessions on the target.",
+)
+@click.option(
+    "--decoders",
+    type=click.IntRange(1, 64),
+    default=4,
+    envvar="APPLIER_DECODERS",
+    show_envvar=True,
+    help="Decoding threads.",
+)
+@click.option(
+    "--commit-order",
+    type=click.Choice(["strict", "relaxed"]),
+    default="strict",
+    envvar="APPLIER_COMMIT_ORDER",
+    show_envvar=True,
+    help="relaxed: transactions wait for what they depend on only; readers of the target may see states "
+    "that the source never had.",
+)
+@click.option(
+    "--stop-at-end", is_flag=True, help="End when everything that the source had at the start is applied."
+)
 @click.option("--until-gtid-set", metavar="SET", help="End when this set is applied.")
-@click.option("--server-id", type=click.IntRange(1, 2**32 - 1), envvar="APPLIER_SERVER_ID", show_envvar=True,
-              help="Ours towards the source; a free one is chosen otherwise.")
-@click.option("--reconnect-attempts", type=click.IntRange(0), default=20, envvar="APPLIER_RECONNECT_ATTEMPTS",
-              show_envvar=True, help="In a row, before giving up with exit code 75.")
+@click.option(
+    "--server-id",
+    type=click.IntRange(1, 2**32 - 1),
+    envvar="APPLIER_SERVER_ID",
+    show_envvar=True,
+    help="Ours towards the source; a free one is chosen otherwise.",
+)
+@click.option(
+    "--reconnect-attempts",
+    type=click.IntRange(0),
+    default=20,
+    envvar="APPLIER_RECONNECT_ATTEMPTS",
+    show_envvar=True,
+    help="In a row, before giving up with exit code 75.",
+)
 @click.option("--check/--no-check", "check_first", default=True, help="Check the preconditions first.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
 def run(

@@ -140,6 +140,10 @@ def _invoker(reader: _Reader, variables: dict[str, str]) -> None:
     reader.short_text()
 
 
+def _catalog(reader: _Reader, variables: dict[str, str]) -> None:
+    reader.short_text()  # always "std"
+
+
 def _old_catalog(reader: _Reader, variables: dict[str, str]) -> None:
     reader.short_text()
     reader.take(1)
@@ -153,7 +157,7 @@ STATUS: dict[int, Callable[[_Reader, dict[str, str]], None]] = {
     3: _auto_increment,
     4: _charset,
     5: _time_zone,
-    6: lambda reader, variables: reader.short_text() and None,  # catalog: always "std"
+    6: _catalog,
     7: _number("lc_time_names", 2),
     8: _number("collation_database", 2),
     9: _skip(8),  # tables of a multi-table update

@@ -41,5 +41,7 @@ class TargetKeys:
                 reader = KeyReader(connection, source_logs_cascades=self._source_logs_cascades)
                 plan = reader.read_table(schema, table)
         except SQLAlchemyError as error:
-            raise LinkLost(role="target", detail=f"the keys of {schema}.{table} could not be read: {error}") from error
+            raise LinkLost(
+                role="target", detail=f"the keys of {schema}.{table} could not be read: {error}"
+            ) from error
         return plan or TablePlan(TableDefinition(schema, table, column_total=0, always_barrier=True))

@@ -30,14 +30,18 @@ class Catalog:
         self._lock = threading.Lock()
         self._reading = threading.Lock()
         self._ddl: list[int] = []  # sequence numbers, ascending
-        self._ddl_tables: list[Collection[TableName] | None] = []  # what each may have changed; None is everything
+        self._ddl_tables: list[
+            Collection[TableName] | None
+        ] = []  # what each may have changed; None is everything
         self._plans: dict[TableName, tuple[int, TablePlan]] = {}  # with the last DDL that it is later than
         self.reads = 0
 
     def note_ddl(self, sequence_number: int, tables: Collection[TableName] | None = None) -> None:
         """A DDL was met. Must be called in log order, before any later batch reaches a decoder."""
         with self._lock:
-            if len(self._ddl) >= DDL_REMEMBERED_MAX:  # older ones fold into one that may have changed everything
+            if (
+                len(self._ddl) >= DDL_REMEMBERED_MAX
+            ):  # older ones fold into one that may have changed everything
                 keep = DDL_REMEMBERED_MAX // 2
                 self._ddl = self._ddl[-keep:]
                 self._ddl_tables = [None, *self._ddl_tables[-keep + 1 :]]

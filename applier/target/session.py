@@ -19,14 +19,13 @@ import pymysql
 
 from applier.address import ServerAddress
 from applier.connection import connect, error_code, error_message, raw_socket
-from applier.events.statement import encode_format_description
+from applier.events.statement import encode_format_description, frame_packet
 from applier.target import wire
 from applier.target.wire import ReplyCounter, ServerReplied, WireLost
 from scheduler.clock import Decision
 
 log = logging.getLogger(__name__)
 
-PACKET_BYTES_MAX: Final = 0xFFFFFF
 ANSWER_SECONDS: Final = 60.0  # longest that a row transaction may stay without an answer on a link that is up
 
 LINK_ERRORS: Final = frozenset({0, 2006, 2013, 2014, 2055})  # of the client library: nothing the server said
@@ -51,19 +50,10 @@ SESSION_VARIABLES: Final[dict[str, str]] = {
 }
 
 
-def frame(payload: bytes | bytearray) -> bytes:
-    """A COM_QUERY payload (with its 0x03) as protocol packets, cut at 16 MB."""
-    packets = []
-    for number, start in enumerate(range(0, len(payload) + 1, PACKET_BYTES_MAX)):
-        part = payload[start : start + PACKET_BYTES_MAX]
-        packets.append(len(part).to_bytes(3, "little") + bytes([number & 0xFF]) + part)
-    return b"".join(packets)
-
-
 def query_packet(statements: str | bytes) -> bytes:
     """A framed COM_QUERY."""
     text = statements.encode() if isinstance(statements, str) else statements
-    return frame(b"\x03" + text)
+    return frame_packet(b"\x03" + text)
 
 
 COMMIT_PACKET: Final = query_packet("COMMIT")
@@ -92,7 +82,9 @@ class Session:
         self, address: ServerAddress, *, lock_wait_seconds: int = 2, variables: dict[str, str] | None = None
     ) -> None:
         self.address = address
-        self.variables = SESSION_VARIABLES | {"innodb_lock_wait_timeout": str(lock_wait_seconds)} | (variables or {})
+        self.variables = (
+            SESSION_VARIABLES | {"innodb_lock_wait_timeout": str(lock_wait_seconds)} | (variables or {})
+        )
         self.connection: pymysql.Connection[Any] | None = None
         self.replies = ReplyCounter()
         self._socket: socket.socket | None = None
@@ -115,11 +107,15 @@ class Session:
         self._fd = self._socket.fileno()
         self._format_description = None
         self._changed_variables = set()
-        self.execute_sql("SET " + ", ".join(f"SESSION {name} = {value}" for name, value in self.variables.items()))
+        self.execute_sql(
+            "SET " + ", ".join(f"SESSION {name} = {value}" for name, value in self.variables.items())
+        )
 
     def close(self) -> None:
         """Closes without waiting for the server: what was not committed is rolled back there."""
-        with self._closing:  # so that no late `release` writes to a descriptor that is somebody else's by then
+        with (
+            self._closing
+        ):  # so that no late `release` writes to a descriptor that is somebody else's by then
             connection, self.connection = self.connection, None
             self._socket, self._fd = None, -1
         if connection is not None:
@@ -134,7 +130,9 @@ class Session:
 
     # --- statements ------------------------------------------------------------------------------
 
-    def execute(self, packet: bytes | bytearray | memoryview, owed: int, seconds: float = ANSWER_SECONDS) -> None:
+    def execute(
+        self, packet: bytes | bytearray | memoryview, owed: int, seconds: float = ANSWER_SECONDS
+    ) -> None:
         """Sends framed statements, waits for `owed` OK replies. Raises ServerReplied, WireLost."""
         current = self._connected()
         if isinstance(current, ssl.SSLSocket):
@@ -178,7 +176,9 @@ class Session:
         if format_description == self._format_description:
             return
         # The first BINLOG leaves the session where BEGIN fails with error 1782; gtid_next mends that.
-        self.execute_sql(encode_format_description(format_description) + b";SET gtid_next='AUTOMATIC'", owed=2)
+        self.execute_sql(
+            encode_format_description(format_description) + b";SET gtid_next='AUTOMATIC'", owed=2
+        )
         self._format_description = format_description
 
     def roll_back(self) -> None:
@@ -240,7 +240,9 @@ class Session:
             raise WireLost("not connected")
         return self._socket
 
-    def _exchange_tls(self, tls: ssl.SSLSocket, packet: bytes | bytearray | memoryview, owed: int, seconds: float) -> None:
+    def _exchange_tls(
+        self, tls: ssl.SSLSocket, packet: bytes | bytearray | memoryview, owed: int, seconds: float
+    ) -> None:
         try:
             tls.settimeout(None if seconds < 0 else seconds)
             tls.sendall(packet)

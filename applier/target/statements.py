@@ -21,9 +21,9 @@ from applier.events.query import (
     parse_user_variable,
     parse_xa_prepare,
 )
+from applier.events.scalars import decimal_value
 from applier.events.statement import binlog_statements
 from applier.events.transaction import TransactionFlag
-from applier.events.scalars import decimal_value
 from applier.target.session import Session
 from applier.target.wire import ServerReplied
 
@@ -145,7 +145,9 @@ class _Statements:
                 (variable.collation_id,),
             )
             if not names:
-                raise ApplyError(gtid=self.info.gtid, detail=f"collation {variable.collation_id} is not on the target")
+                raise ApplyError(
+                    gtid=self.info.gtid, detail=f"collation {variable.collation_id} is not on the target"
+                )
             charset, collation = names[0]
             return f"_{charset} X'{value.hex()}' COLLATE {collation}"
         if variable.kind == 1 and len(value) == 8:
@@ -158,5 +160,7 @@ class _Statements:
 
     def _xa_prepare(self, data: bytes) -> None:
         prepare = parse_xa_prepare(data)
-        self.session.execute_sql(f"XA COMMIT {prepare.xid} ONE PHASE" if prepare.one_phase else f"XA PREPARE {prepare.xid}")
+        self.session.execute_sql(
+            f"XA COMMIT {prepare.xid} ONE PHASE" if prepare.one_phase else f"XA PREPARE {prepare.xid}"
+        )
         self.committed = True

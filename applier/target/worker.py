@@ -88,7 +88,7 @@ class Worker(threading.Thread):
             self._flow.fail(LinkLost(role="target", detail=str(error)))
         except ApplierError as error:
             self._flow.fail(error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the flow must end and say so
+        except Exception as error:
             log.debug("worker failed", exc_info=True)
             self._flow.fail(UnexpectedFailure(detail=f"{type(error).__name__}: {error}"))
         finally:
@@ -148,7 +148,9 @@ class Worker(threading.Thread):
         action = retry.action_for(error.code)
         if action is retry.Action.RECONNECT:
             raise WireLost(str(error))
-        log.debug("retry", extra={"sequence_number": unit.sequence_first, "code": error.code, "attempt": attempts})
+        log.debug(
+            "retry", extra={"sequence_number": unit.sequence_first, "code": error.code, "attempt": attempts}
+        )
         self.session.roll_back()
         if action is retry.Action.STOP:
             # What fails beside others may be mended by what is before it: only a failure on its own is final.
@@ -209,7 +211,9 @@ class Worker(threading.Thread):
         self._wait_for_dependencies(unit.last_committed)
         part = unit
         while True:
-            if part.first_part and part is not unit:  # the source's connection broke in its middle: it starts again
+            if (
+                part.first_part and part is not unit
+            ):  # the source's connection broke in its middle: it starts again
                 self.session.roll_back()
             if self._encoder.is_rows(part):
                 self._execute(part, self._encoder.rows_packets(part))
@@ -233,4 +237,6 @@ class Worker(threading.Thread):
         self.state.activity = "executing"
         batch, index = unit.slices[0].batch, unit.slices[0].first
         self.session.use_format_description(batch.format_description)
-        return statements.execute(self.session, batch, index, keep_gtid=self._encoder.keep_gtids and unit.first_part)
+        return statements.execute(
+            self.session, batch, index, keep_gtid=self._encoder.keep_gtids and unit.first_part
+        )
