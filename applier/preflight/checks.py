@@ -48,7 +48,7 @@ CHECKS: tuple[Check, ...] = (
 def preflight(
     source: Connection[Any], target: Connection[Any], requirements: Requirements | None = None
 ) -> Report:
-    """Every precondition of a run, with SELECT and SHOW only: nothing is written on either side.
+    """Every precondition of a run, by reading only: nothing is written on either side.
 
     The connections are those of the accounts that the run will use. Raises what PyMySQL raises when a link
     breaks.

@@ -1,4 +1,4 @@
-"""What the checks look at, read once, with SELECT and SHOW only."""
+"""What the checks look at, read once, with SELECT, SHOW and XA RECOVER only."""
 
 from __future__ import annotations
 
