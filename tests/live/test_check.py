@@ -18,6 +18,7 @@ from applier.preflight.facts import read_server
 from applier.preflight.grants import Grants
 from applier.preflight.server_settings import server_kind
 from applier.sandbox import Server
+from applier.verify.definitions import query
 from tests.servers import ServerFactory
 
 
@@ -75,12 +76,17 @@ def test_nothing_is_written(shop: Pair) -> None:
         server.execute("SET GLOBAL log_output = 'TABLE', GLOBAL general_log = ON")
     with closing(shop.source.connect()) as source, closing(shop.target.connect()) as target:
         preflight(source, target)
-        sessions = {shop.source: source.thread_id(), shop.target: target.thread_id()}
+        sessions = {shop.source: _session_id(source), shop.target: _session_id(target)}
     for server, session in sessions.items():
         server.execute("SET GLOBAL general_log = OFF")
         statements = [text.decode() for text in _logged(server, session)]
         assert len(statements) > 10
         assert [text for text in statements if not text.startswith(("SELECT ", "SHOW ", "XA RECOVER"))] == []
+
+
+def _session_id(connection: pymysql.Connection[Any]) -> int:
+    ((number,),) = query(connection, "SELECT CONNECTION_ID()")
+    return int(number)
 
 
 def _logged(server: Server, session: int) -> list[bytes]:
@@ -473,6 +479,6 @@ def test_all_failures_come_in_one_message(pair: Pair) -> None:
 
 def test_a_broken_link_is_not_taken_for_a_missing_privilege(pair: Pair) -> None:
     with closing(pair.source.connect()) as source, closing(pair.target.connect()) as target:
-        pair.target.execute(f"KILL {target.thread_id()}")
+        pair.target.execute(f"KILL {_session_id(target)}")
         with pytest.raises(pymysql.err.OperationalError):
             preflight(source, target)
