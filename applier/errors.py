@@ -126,6 +126,14 @@ class TargetLost(Temporary):
     """The connection to the target was lost and did not come back within {attempts} attempts: {detail}"""
 
 
+class ChannelTaken(PreflightFailed):
+    """Another applier works on channel {channel} of the target {place}. Stop it first, or choose another --channel."""
+
+
+class Fenced(DataError):
+    """Another applier has taken over channel {channel}: this one has stopped and committed nothing since."""
+
+
 class RetriesExhausted(Temporary):
     """Gave up on transaction {gtid} after {attempts} attempts: {detail}. Everything before it is committed, nothing
     after it. Find out who holds the lock on the target, then start again."""

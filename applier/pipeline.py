@@ -12,15 +12,17 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from applier.address import ServerAddress
 from applier.decoder import Decoder
-from applier.errors import ApplierError, UnexpectedFailure
+from applier.errors import ApplierError, UnexpectedFailure, UsageError
 from applier.events.batch import Batch
 from applier.events.gtid import GtidSet
 from applier.events.scheduling import Dependencies, cut
 from applier.reader import Reader, Stream
+from applier.target.checkpoint import GtidMode
+from applier.target.groups import Groups
 from applier.target.schema import Catalog, ReadTable
 from applier.target.units import UnitEncoder
 from applier.target.worker import Worker
@@ -49,6 +51,21 @@ class PipelineSettings:
     )  # between reader and scheduler, half before and half behind the decoders
     work_queue_bytes_max: int = 128 << 20
     use_source_bounds: bool = True
+    target_gtids: Literal["preserve", "own"] = "preserve"
+    net_changes: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for what contradicts itself."""
+        if self.gtid_mode is not GtidMode.KEPT and not self.ordered:
+            raise UsageError(
+                detail="a progress row tells one place in the log: groups and --target-gtids own need strict order"
+            )
+
+    @property
+    def gtid_mode(self) -> GtidMode:
+        if self.target_gtids == "own":
+            return GtidMode.OWN
+        return GtidMode.KEPT if self.group.transactions_max == 1 else GtidMode.PURGED
 
 
 class Pipeline:
@@ -63,7 +80,10 @@ class Pipeline:
         read_table: ReadTable,
         executed: GtidSet,
         until: GtidSet | None = None,
+        groups: Groups | None = None,
+        packet_bytes_max: int = 64 << 20,
     ) -> None:
+        """`groups` is needed unless settings.gtid_mode is KEPT; `packet_bytes_max`: the target's max_allowed_packet."""
         self.settings = settings
         self.stopping = threading.Event()
         self.failure: ApplierError | None = None
@@ -74,16 +94,20 @@ class Pipeline:
         self.undecoded: BoundedQueue[Batch] = BoundedQueue(items_max=BATCHES_MAX, bytes_max=half)
         self.decoded: Reorder[Batch] = Reorder(bytes_max=half)
         self.work: WorkQueue[Batch] = WorkQueue(
-            cut, limits=settings.group, bytes_max=settings.work_queue_bytes_max
+            cut,
+            limits=settings.group,
+            bytes_max=settings.work_queue_bytes_max,
+            on_take=None if groups is None else groups.mark,
         )
         self.catalog = Catalog(read_table, self.clock)
         self.reader = Reader(
             open_stream, self.undecoded, self.catalog, executed=executed, until=until, stopping=self.stopping
         )
         self.dependencies = Dependencies(BucketIndex(), use_source_bounds=settings.use_source_bounds)
-        encoder = UnitEncoder()
+        encoder = UnitEncoder(packet_bytes_max=packet_bytes_max)
         self.workers = [
-            Worker(number, target, self.work, self.clock, encoder, self) for number in range(settings.workers)
+            Worker(number, target, self.work, self.clock, encoder, self, groups)
+            for number in range(settings.workers)
         ]
         self._front = [threading.Thread(target=self._guard, args=(self._read,), name="reader", daemon=True)]
         self._front += [

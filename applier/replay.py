@@ -22,12 +22,14 @@ from applier.connection import connect
 from applier.errors import LinkLost, TargetLost, Unreachable
 from applier.events.gtid import GtidSet
 from applier.pipeline import Pipeline
-from applier.preflight import preflight
+from applier.preflight import Requirements, preflight
 from applier.settings import RunSettings
 from applier.source.dump import FromGtids
 from applier.source.position import source_position
 from applier.source.registration import ReplicaIdentity, server_version
 from applier.source.stream import DumpStream
+from applier.target.checkpoint import Checkpoint, GtidMode
+from applier.target.groups import Groups
 from applier.target.keys import TargetKeys
 
 log = logging.getLogger(__name__)
@@ -124,10 +126,7 @@ class Replay:
         backoff = Backoff(attempts_max=settings.reconnect_attempts_max)
         while not self._stopping.is_set():
             try:
-                executed = self._executed()
-                if until is not None and until <= executed:
-                    break
-                self._run_pipeline(identity, executed, until)
+                self._run_once(identity, until)
                 break
             except (LinkLost, Unreachable) as error:
                 if self._stopping.is_set():
@@ -144,14 +143,16 @@ class Replay:
         settings = self.settings
         with _connected(settings.source) as source, _connected(settings.target) as target:
             if settings.check:
-                report = preflight(source, target)
+                report = preflight(source, target, Requirements(gtids=settings.pipeline.gtid_mode.value))
                 for finding in report.warnings:
                     log.warning("check", extra={"finding": finding.name, "detail": finding.detail})
                 report.raise_on_failure()
             with target.cursor() as cursor:
                 cursor.execute("SELECT @@GLOBAL.server_id")
                 (target_server_id,) = cursor.fetchone()
-            self._source_logs_cascades = server_version(source.server_version) >= CASCADES_LOGGED_SINCE
+            with source.cursor() as cursor:
+                cursor.execute("SELECT VERSION()")
+                self._source_logs_cascades = server_version(cursor.fetchone()[0]) >= CASCADES_LOGGED_SINCE
             identity = ReplicaIdentity.choose(
                 source, settings.source, [int(target_server_id)], settings.server_id
             )
@@ -162,12 +163,24 @@ class Replay:
                 until = source_position(source, settings.source).executed
             return identity, until
 
-    def _executed(self) -> GtidSet:
-        with _connected(self.settings.target) as target, target.cursor() as cursor:
-            cursor.execute("SELECT @@GLOBAL.gtid_executed")
-            return GtidSet.parse(cursor.fetchone()[0])
+    def _run_once(self, identity: ReplicaIdentity, until: GtidSet | None) -> None:
+        settings = self.settings
+        mode = settings.pipeline.gtid_mode
+        with Checkpoint(settings.target, mode, settings.channel) as checkpoint:
+            executed = checkpoint.executed()
+            if until is not None and until <= executed:
+                return
+            groups = None if mode is GtidMode.KEPT else Groups(checkpoint, executed)
+            self._run_pipeline(identity, executed, until, groups, checkpoint.packet_bytes_max())
 
-    def _run_pipeline(self, identity: ReplicaIdentity, executed: GtidSet, until: GtidSet | None) -> None:
+    def _run_pipeline(
+        self,
+        identity: ReplicaIdentity,
+        executed: GtidSet,
+        until: GtidSet | None,
+        groups: Groups | None,
+        packet_bytes_max: int,
+    ) -> None:
         settings = self.settings
         with TargetKeys(settings.target, source_logs_cascades=self._source_logs_cascades) as keys:
             pipeline = Pipeline(
@@ -177,7 +190,11 @@ class Replay:
                 read_table=keys.read_table,
                 executed=executed,
                 until=until,
+                groups=groups,
+                packet_bytes_max=packet_bytes_max,
             )
+            if groups is not None:
+                groups.start()
             self.pipeline = pipeline
             pipeline.start()
             if self._stopping.is_set():  # asked to stop while we were starting
@@ -186,6 +203,8 @@ class Replay:
                 pass
             self._earlier = progress_of(pipeline).after(self._earlier)
             self.pipeline = None
+            if groups is not None:
+                groups.end()
         if pipeline.failure is not None and not self._aborted:
             raise pipeline.failure
 

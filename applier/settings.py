@@ -15,6 +15,7 @@ class RunSettings:
     source: ServerAddress
     target: ServerAddress
     pipeline: PipelineSettings = PipelineSettings()
+    channel: str = "applier"
     stop_at_end: bool = False
     until_gtid_set: str | None = None
     server_id: int | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Generic
 
 from scheduler.grouping import B, CutFunction, GroupLimits, Slice, Unit
@@ -16,8 +17,17 @@ class WorkQueue(Generic[B]):
     Bounded in bytes: `put` blocks the scheduler, and through it the reader, while the workers are behind.
     The parts of a transaction that is cut into parts all go to the worker that took the first one."""
 
-    def __init__(self, cut: CutFunction[B], *, limits: GroupLimits, bytes_max: int) -> None:
+    def __init__(
+        self,
+        cut: CutFunction[B],
+        *,
+        limits: GroupLimits,
+        bytes_max: int,
+        on_take: Callable[[Unit[B]], None] | None = None,
+    ) -> None:
+        """`on_take` is called for every unit in log order, before it is given out."""
         self._cut = cut
+        self._on_take = on_take
         self.limits = limits
         self.bytes_max = bytes_max
         self.bytes = 0
@@ -90,6 +100,8 @@ class WorkQueue(Generic[B]):
             finished = self._advance(cut.end)
             if cut.alone or not finished:
                 break
+        if self._on_take is not None:
+            self._on_take(unit)
         return unit
 
     def _advance(self, end: int) -> bool:

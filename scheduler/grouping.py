@@ -6,6 +6,7 @@ without a backlog every unit is one transaction, with a backlog units grow up to
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -74,10 +75,19 @@ class Unit(Generic[B]):
     size_bytes: int = 0
     first_part: bool = True
     last_part: bool = True
+    progress: object = None  # for whoever keeps checkpoints: set when the unit is taken, in log order
 
     @property
     def transactions(self) -> int:
         return self.sequence_last - self.sequence_first + 1
+
+    def split(self) -> Iterator[Unit[B]]:
+        """Units of one transaction each, in order; without progress."""
+        number = self.sequence_first
+        for piece in self.slices:
+            for index in range(piece.first, piece.end):
+                yield Unit(number, number, number - 1, [Slice(piece.batch, index, index + 1)])
+                number += 1
 
     def add(self, piece: Slice[B], cut: Cut) -> None:
         if not self.slices:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Literal
 
 import click
 
@@ -21,6 +22,7 @@ from applier.cli.options import address_option, defaults_file_option
 from applier.pipeline import PipelineSettings
 from applier.replay import Replay
 from applier.settings import RunSettings
+from scheduler.grouping import GroupLimits
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +84,11 @@ def run(
     workers: int,
     decoders: int,
     commit_order: str,
+    group_transactions: int,
+    group_bytes: int,
+    net_changes: bool | None,
+    target_gtids: Literal["preserve", "own"],
+    channel: str,
     stop_at_end: bool,
     until_gtid_set: str | None,
     server_id: int | None,
@@ -98,7 +105,15 @@ def run(
     settings = RunSettings(
         source=source,
         target=target,
-        pipeline=PipelineSettings(workers=workers, decoders=decoders, ordered=commit_order == "strict"),
+        pipeline=PipelineSettings(
+            workers=workers,
+            decoders=decoders,
+            ordered=commit_order == "strict",
+            group=GroupLimits(group_transactions, group_bytes),
+            target_gtids=target_gtids,
+            net_changes=group_transactions > 1 if net_changes is None else net_changes,
+        ),
+        channel=channel,
         stop_at_end=stop_at_end,
         until_gtid_set=until_gtid_set,
         server_id=server_id,

@@ -183,3 +183,8 @@ def tables_of(Batch batch, size_t index):
     cdef size_t i
     numbers = {batch.rows[i].table for i in range(t.row_first, t.row_first + t.row_count)}
     return sorted(str(batch.tables[number][0]) for number in numbers)
+
+
+def end_position(Batch batch, size_t index):
+    """Where transaction `index` ends in the source's binary log file."""
+    return batch.transactions[index].end_log_pos

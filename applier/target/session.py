@@ -33,7 +33,7 @@ LINK_ERRORS: Final = frozenset({0, 2006, 2013, 2014, 2055})  # of the client lib
 SESSION_VARIABLES: Final[dict[str, str]] = {
     "autocommit": "1",
     "transaction_isolation": "'READ-COMMITTED'",  # leaves few gap locks
-    "sql_mode": "''",
+    "sql_mode": "'STRICT_TRANS_TABLES'",  # the fence of the progress row needs errors, not warnings
     "time_zone": "'+00:00'",
     "wait_timeout": "31536000",
     "net_write_timeout": "3600",

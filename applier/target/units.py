@@ -5,7 +5,7 @@ from __future__ import annotations
 from applier.errors import ApplyError
 from applier.events.batch import Batch
 from applier.events.scheduling import is_rows, tables_of
-from applier.events.statement import transaction_packets
+from applier.events.statement import rows_packets, transaction_packets
 from applier.target.retry import HINTS
 from applier.target.wire import ServerReplied
 from scheduler.grouping import Unit
@@ -16,8 +16,7 @@ Packets = list[tuple[bytes, int]]
 class UnitEncoder:
     """Stateless; shared by the workers. `packet_bytes_max` is the target's max_allowed_packet."""
 
-    def __init__(self, *, keep_gtids: bool = True, packet_bytes_max: int = 64 << 20) -> None:
-        self.keep_gtids = keep_gtids
+    def __init__(self, *, packet_bytes_max: int = 64 << 20) -> None:
         self.packet_bytes_max = packet_bytes_max
 
     def is_rows(self, unit: Unit[Batch]) -> bool:
@@ -31,10 +30,16 @@ class UnitEncoder:
         return transaction_packets(
             piece.batch,
             piece.first,
-            gtid=self.keep_gtids and begins,
+            gtid=begins,
             begin=begins,
             packet_bytes_max=self.packet_bytes_max,
         )
+
+    def group_packets(self, unit: Unit[Batch]) -> Packets:
+        """BEGIN; BINLOG with the rows of all its transactions, in their order."""
+        slices = [(piece.batch, piece.first, piece.end) for piece in unit.slices]
+        head = (b"BEGIN", 1) if unit.first_part else (b"", 0)
+        return rows_packets(slices, *head, packet_bytes_max=self.packet_bytes_max)
 
     def gtid(self, unit: Unit[Batch]) -> str:
         """Of the unit's first transaction, for messages."""

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from applier.address import ServerAddress
-from applier.errors import ApplierError, LinkLost, RetriesExhausted, UnexpectedFailure
+from applier.errors import ApplierError, Fenced, LinkLost, RetriesExhausted, UnexpectedFailure
 from applier.events.batch import Batch
 from applier.events.scheduling import row_count
 from applier.target import retry, statements
+from applier.target.checkpoint import COMMIT_REPLIES, FENCED_CODE
+from applier.target.groups import Groups
 from applier.target.session import Session
 from applier.target.units import Packets, UnitEncoder
 from applier.target.wire import ServerReplied, WireLost
@@ -69,14 +71,17 @@ class Worker(threading.Thread):
         clock: Clock,
         encoder: UnitEncoder,
         flow: Flow,
+        groups: Groups | None = None,
     ) -> None:
+        """`groups`: commit with a progress row instead of the source's GTID."""
         super().__init__(name=f"worker-{number}", daemon=True)
         self.state = WorkerState(number)
-        self.session = Session(address)
+        self.session = Session(address, variables=groups.session_variables if groups else None)
         self._work = work
         self._clock = clock
         self._encoder = encoder
         self._flow = flow
+        self._groups = groups
 
     def run(self) -> None:
         try:
@@ -103,17 +108,26 @@ class Worker(threading.Thread):
             if unit is None:
                 return
             state.sequence_number = unit.sequence_first
-            try:
-                self._apply(unit)
-            except ServerReplied as error:
-                self._stop_at(unit, self._encoder.explain(unit, error))
-                return
-            except RetriesExhausted as error:
-                self._stop_at(unit, error)
+            if not self._apply_or_stop(unit):
                 return
             state.units += 1
             state.transactions += unit.transactions
             state.rows += sum(row_count(piece.batch, piece.first, piece.end) for piece in unit.slices)
+
+    def _apply_or_stop(self, unit: Unit[Batch]) -> bool:
+        """False when the flow must stop at this unit, or inside it."""
+        try:
+            self._apply(unit)
+        except ServerReplied as error:
+            if self._groups is not None and unit.transactions > 1:
+                # Find the guilty one: what is before it commits. We are at our turn, so nobody is in between.
+                return all(self._apply_or_stop(single) for single in self._groups.split(unit))
+            self._stop_at(unit, self._encoder.explain(unit, error))
+            return False
+        except (RetriesExhausted, Fenced) as error:
+            self._stop_at(unit, error)
+            return False
+        return True
 
     def _stop_at(self, unit: Unit[Batch], failure: ApplierError) -> None:
         """Everything before the unit commits, nothing after it."""
@@ -139,9 +153,11 @@ class Worker(threading.Thread):
                 self._prepare_retry(unit, error, attempts, alone)
 
     def _runner(self, unit: Unit[Batch]) -> Callable[[Unit[Batch]], bool]:
-        if not unit.last_part:
+        if not (unit.first_part and unit.last_part):
             return self._run_parts
-        return self._run_rows if self._encoder.is_rows(unit) else self._run_statements
+        if not self._encoder.is_rows(unit):
+            return self._run_statements
+        return self._run_rows if self._groups is None else self._run_group
 
     def _prepare_retry(self, unit: Unit[Batch], error: ServerReplied, attempts: int, alone: bool) -> None:
         """Rolls back and waits for a good moment. Raises the error itself when there is nothing to retry."""
@@ -176,21 +192,34 @@ class Worker(threading.Thread):
             self._clock.wait_for(sequence_number)
             self.state.dependency_wait_seconds += time.monotonic() - started
 
-    def _commit_in_turn(self, unit: Unit[Batch]) -> bool:
+    def _commit_in_turn(self, unit: Unit[Batch], *, keeps_gtid: bool = False) -> bool:
         """False when the unit was rolled back because it blocked an earlier one. Raises ClockStopped."""
         self.state.activity = "waiting for its commit turn"
         session = self.session
         ticket = Ticket(unit.sequence_first, unit.sequence_last, session.release)
-        session.prepare_decision()
+        if self._groups is None or keeps_gtid:
+            session.prepare_decision()
+        else:
+            session.prepare_decision(self._groups.commit_packet(unit), COMMIT_REPLIES)
         self._clock.executed(ticket)
-        session.await_decision(lambda: ticket.decision is not None, TURN_ANSWER_SECONDS)
+        try:
+            session.await_decision(lambda: ticket.decision is not None, TURN_ANSWER_SECONDS)
+        except ServerReplied as error:
+            if self._groups is not None and error.code == FENCED_CODE and not keeps_gtid:
+                raise Fenced(channel=self._groups.checkpoint.channel) from error
+            raise
         if ticket.decision is Decision.COMMIT:
-            self._clock.committed(unit.sequence_first, unit.sequence_last)
+            self._committed(unit)
             return True
         if ticket.decision is Decision.ABANDON:
             raise ClockStopped
         session.execute_sql("SET gtid_next='AUTOMATIC'")
         return False
+
+    def _committed(self, unit: Unit[Batch]) -> None:
+        if self._groups is not None:  # before the turn is passed on: notes must come in order
+            self._groups.note_committed(unit)
+        self._clock.committed(unit.sequence_first, unit.sequence_last)
 
     def _run_rows(self, unit: Unit[Batch]) -> bool:
         """Rows pass through BINLOG: encoded while we wait for dependencies, one packet, one wait for the answers."""
@@ -206,37 +235,49 @@ class Worker(threading.Thread):
         for packet, owed in packets:
             session.execute(packet, owed)
 
+    def _run_group(self, unit: Unit[Batch]) -> bool:
+        """The rows of many transactions in one, and our progress with them."""
+        packets = self._encoder.group_packets(unit)
+        self._wait_for_dependencies(unit.last_committed)
+        self._execute(unit, packets)
+        return self._commit_in_turn(unit)
+
     def _run_parts(self, unit: Unit[Batch]) -> bool:
         """A transaction too large for memory: executed part by part as it arrives, alone on the target."""
         self._wait_for_dependencies(unit.last_committed)
         part = unit
+        began_with_gtid = not self._encoder.is_rows(unit)
         while True:
-            if (
-                part.first_part and part is not unit
-            ):  # the source's connection broke in its middle: it starts again
-                self.session.roll_back()
+            if part.first_part and part is not unit:
+                self.session.roll_back()  # the source's connection broke in its middle: it starts again
             if self._encoder.is_rows(part):
-                self._execute(part, self._encoder.rows_packets(part))
+                encode = self._encoder.rows_packets if self._groups is None else self._encoder.group_packets
+                self._execute(part, encode(part))
             else:  # a savepoint in its middle, for example
                 self._execute_statements(part)
             if part.last_part:
-                return self._commit_in_turn(unit)
+                unit.progress = part.progress
+                return self._commit_in_turn(unit, keeps_gtid=began_with_gtid)
             self.state.activity = "waiting for more of a large transaction"
             part = self._work.take_part()
 
     def _run_statements(self, unit: Unit[Batch]) -> bool:
         """Statements, one by one, with the session state they were written under; alone on the target."""
         self._wait_for_dependencies(unit.last_committed)
-        if self._execute_statements(unit):
-            self._clock.committed(unit.sequence_first, unit.sequence_last)
-            return True
-        return self._commit_in_turn(unit)
+        committed = self._execute_statements(unit)
+        if committed:
+            self._committed(unit)
+        else:
+            committed = self._commit_in_turn(unit, keeps_gtid=True)
+        if self._groups is not None:
+            self.session.execute_sql("SET gtid_next='AUTOMATIC'")
+        return committed
 
     def _execute_statements(self, unit: Unit[Batch]) -> bool:
-        """True when it has committed by itself."""
+        """Under the source's GTID in every mode: after a crash gtid_executed tells whether a DDL has run.
+
+        True when the statements have committed by themselves."""
         self.state.activity = "executing"
         batch, index = unit.slices[0].batch, unit.slices[0].first
         self.session.use_format_description(batch.format_description)
-        return statements.execute(
-            self.session, batch, index, keep_gtid=self._encoder.keep_gtids and unit.first_part
-        )
+        return statements.execute(self.session, batch, index, keep_gtid=unit.first_part)

@@ -1,0 +1,229 @@
+"""What the target has of the source, kept so that a crash at any moment loses nothing and doubles nothing.
+
+`KEPT`: each transaction commits under its source's GTID; the target's gtid_executed is the checkpoint.
+
+`PURGED` and `OWN`: a progress row is written in each group's own transaction, just before COMMIT and at its turn, so
+that it never blocks the next group. With PURGED the sessions write no binary log, and the GTIDs join the target's by
+`SET GLOBAL gtid_purged = '+…'`, at most once a second, at drain, and at the next start after a crash; with OWN the
+target's binary log has the changes under GTIDs of its own.
+
+One applier a channel: a user-level lock on the target keeps a second one out, and the `owner` number in the progress
+row fences off one that was stalled and comes back: its commit fails, because its number is not the row's any more.
+DDL cannot share a transaction with the row; it always runs under its own gtid_next, so that gtid_executed tells
+whether it ran.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import logging
+import threading
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self
+
+import pymysql
+
+from applier.address import ServerAddress
+from applier.connection import Connection, connect, connection_error
+from applier.errors import ChannelTaken, LinkLost, PreflightFailed
+from applier.events.batch import Batch
+from applier.events.gtid import GtidSet
+from applier.events.scheduling import gtid_ranges
+from applier.target.session import query_packet
+from scheduler.grouping import Unit
+
+log = logging.getLogger(__name__)
+
+SCHEMA: Final = "applier"
+LOCK_WAIT_SECONDS: Final = 5  # an applier that has just ended may still hold the lock
+PURGE_SECONDS: Final = 1.0
+COMMIT_REPLIES: Final = 2
+FENCED_CODE: Final = 1048  # column 'owner' cannot be null
+
+CREATE: Final = (
+    f"CREATE DATABASE IF NOT EXISTS {SCHEMA}",
+    f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.progress (
+  channel VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+  owner BIGINT UNSIGNED NOT NULL COMMENT 'which run of the applier may write; a newer one counts it up',
+  executed LONGTEXT CHARACTER SET ascii COLLATE ascii_bin NOT NULL COMMENT 'GTID set of the source that is applied',
+  file VARCHAR(512) NOT NULL COMMENT 'binary log of the source',
+  position BIGINT UNSIGNED NOT NULL COMMENT 'end of the last applied transaction in it',
+  updated TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6)
+) COMMENT 'progress of the applier, written with the changes themselves'""",
+)
+
+
+class GtidMode(enum.Enum):
+    """What becomes of the source's GTIDs on the target."""
+
+    KEPT = "kept"
+    PURGED = "purged"
+    OWN = "own"
+
+
+class Checkpoint:
+    """A connection to the target that holds the channel's lock. Used by one thread at a time, under its own lock."""
+
+    def __init__(self, address: ServerAddress, mode: GtidMode, channel: str) -> None:
+        self.address = address
+        self.mode = mode
+        self.channel = channel
+        self.owner = 0
+        self._connection: Connection[Any] | None = None
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        """Raises ChannelTaken, PreflightFailed, LinkLost."""
+        self._connection = connect(self.address, read_timeout_seconds=60.0, write_timeout_seconds=60.0)
+        try:
+            self._take()
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def executed(self) -> GtidSet:
+        """Everything of the source that the target has. Raises LinkLost."""
+        executed = GtidSet.parse(self._value("SELECT @@GLOBAL.gtid_executed"))
+        if self.mode is not GtidMode.KEPT:
+            executed.update(GtidSet.parse(self._progress()))
+        return executed
+
+    def packet_bytes_max(self) -> int:
+        """The target's max_allowed_packet. Raises LinkLost."""
+        return int(self._value("SELECT @@GLOBAL.max_allowed_packet"))
+
+    def commit_packet(self, executed: GtidSet, file: str, position: int) -> bytes:
+        """Framed: progress row and COMMIT, owed COMMIT_REPLIES. Fails with FENCED_CODE when another run took over."""
+        where = file.replace("\\", "\\\\").replace("'", "''")
+        return query_packet(
+            f"UPDATE {SCHEMA}.progress SET owner=IF(owner={self.owner},owner,NULL),executed='{executed}',"
+            f"file='{where}',position={position} WHERE channel='{self.channel}';COMMIT"
+        )
+
+    def add_gtids(self, executed: GtidSet) -> None:
+        """Makes the target's gtid_executed contain `executed`, without a transaction. Raises LinkLost."""
+        missing = self._value("SELECT GTID_SUBTRACT(%s, @@GLOBAL.gtid_executed)", str(executed))
+        if missing:
+            self._value("SET GLOBAL gtid_purged = %s", "+" + missing)
+
+    # --- start -----------------------------------------------------------------------------------
+
+    def _take(self) -> None:
+        self._value("SET SESSION wait_timeout = 31536000")
+        if self._value("SELECT GET_LOCK(%s, %s)", f"applier:{self.channel}", LOCK_WAIT_SECONDS) != 1:
+            raise ChannelTaken(channel=self.channel, place=self.address.place)
+        if self.mode is GtidMode.KEPT:
+            return
+        if self.mode is GtidMode.PURGED:
+            self._value("SET SESSION sql_log_bin = 0")
+        for statement in CREATE:
+            self._value(statement)
+        columns = "channel, owner, executed, file, position"
+        self._value(f"INSERT IGNORE INTO {SCHEMA}.progress ({columns}) VALUES (%s, 0, '', '', 0)", self.channel)
+        # Waits for a commit of an earlier run that is under way; after it, that run commits nothing more.
+        self._value(f"UPDATE {SCHEMA}.progress SET owner = owner + 1 WHERE channel = %s", self.channel)
+        self.owner = int(self._value(f"SELECT owner FROM {SCHEMA}.progress WHERE channel = %s", self.channel))
+        if self.mode is GtidMode.PURGED:
+            self.add_gtids(GtidSet.parse(self._progress()))
+
+    def _progress(self) -> str:
+        return str(self._value(f"SELECT executed FROM {SCHEMA}.progress WHERE channel = %s", self.channel))
+
+    # --- connection ------------------------------------------------------------------------------
+
+    def _value(self, statement: str, *arguments: object) -> Any:
+        """First column of the first row, if any."""
+        with self._lock:
+            if self._connection is None:
+                raise LinkLost(role="target", detail="the checkpoint's connection is closed")
+            try:
+                with self._connection.cursor() as cursor:
+                    cursor.execute(statement, arguments or None)
+                    row = cursor.fetchone()
+                    return row[0] if row else None
+            except (pymysql.err.InterfaceError, OSError) as error:
+                raise LinkLost(role="target", detail=str(error)) from error
+            except pymysql.err.MySQLError as error:
+                if error.args and error.args[0] in (0, 2006, 2013, 1053, 3169, 4031):
+                    raise LinkLost(role="target", detail=str(error)) from error
+                known = connection_error(self.address, error)
+                raise PreflightFailed(detail=f"the checkpoint cannot be kept: {known}") from error
+
+    def _close(self) -> None:
+        with self._lock:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                with contextlib.suppress(pymysql.err.MySQLError, OSError):
+                    connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The source's GTIDs that are applied before a unit, and once it has committed. Never changed."""
+
+    before: GtidSet
+    after: GtidSet
+
+
+class ProgressMarker:
+    """Gives every unit its Progress as it is taken, in log order."""
+
+    def __init__(self, executed: GtidSet) -> None:
+        self._executed = executed
+
+    def mark(self, unit: Unit[Batch]) -> None:
+        before = self._executed
+        self._executed = after_slices(before, unit)
+        unit.progress = Progress(before, self._executed)
+
+
+def after_slices(before: GtidSet, unit: Unit[Batch]) -> GtidSet:
+    """`before` and the GTIDs of a unit."""
+    after = before.copy()
+    for piece in unit.slices:
+        for uuid, tag, first, last in gtid_ranges(piece.batch, piece.first, piece.end):
+            after.add_range(uuid, tag, first, last)
+    return after
+
+
+class GtidKeeper(threading.Thread):
+    """Extends the target's GTIDs by what was committed without a binary log, at most once a second."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(name="gtid-keeper", daemon=True)
+        self.committed: GtidSet | None = None  # the newest; replaced, never changed
+        self.failure: LinkLost | PreflightFailed | None = None
+        self._checkpoint = checkpoint
+        self._added: GtidSet | None = None
+        self._ending = threading.Event()
+
+    def run(self) -> None:
+        while not self._ending.wait(PURGE_SECONDS):
+            try:
+                self.add()
+            except (LinkLost, PreflightFailed) as error:
+                log.warning("GTIDs could not be added", extra={"detail": str(error)})
+                self.failure = error
+                return
+
+    def add(self) -> None:
+        """Adds what is new now."""
+        committed = self.committed
+        if committed is not None and committed is not self._added:
+            self._checkpoint.add_gtids(committed)
+            self._added = committed
+
+    def end(self) -> None:
+        """At drain: nothing is left out."""
+        self._ending.set()
+        self.join()
+        if self.failure is None:
+            self.add()
