@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 import click
 
+from applier.cli.bench import bench
 from applier.cli.check import check
 from applier.cli.demo import demo
 from applier.cli.logs import configure_logging
@@ -32,7 +33,7 @@ def commands(log_level: str) -> None:
     configure_logging(log_level)
 
 
-for command in (check, demo, run, sandbox, verify, workload):
+for command in (bench, check, demo, run, sandbox, verify, workload):
     commands.add_command(command)
 
 

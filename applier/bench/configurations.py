@@ -1,0 +1,112 @@
+"""Ways to replay that are measured against each other: by name, or built from options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from applier.errors import UsageError
+from applier.pipeline import PipelineSettings
+from scheduler.grouping import GroupLimits
+
+CommitOrder = Literal["strict", "relaxed"]
+TargetGtids = Literal["preserve", "own"]
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """One way to replay, ours (`kind` applier) or the server's (`kind` stock).
+
+    A stock replica keeps the commit order and the GTIDs, and has no groups.
+    """
+
+    name: str
+    kind: Literal["applier", "stock"] = "applier"
+    workers: int = 8
+    group_transactions: int = 1
+    net_changes: bool = False
+    target_gtids: TargetGtids = "preserve"
+    commit_order: CommitOrder = "strict"
+    decoders: int = 4
+
+    def pipeline_settings(self) -> PipelineSettings:
+        """Raises UsageError for what this version cannot do."""
+        chosen: dict[str, Any] = {
+            "workers": self.workers,
+            "decoders": self.decoders,
+            "ordered": self.commit_order == "strict",
+            "group": GroupLimits(transactions_max=self.group_transactions),
+        }
+        modes = {"net_changes": (self.net_changes, False), "target_gtids": (self.target_gtids, "preserve")}
+        chosen |= {name: value for name, (value, default) in modes.items() if value != default}
+        unknown = set(chosen) - {field.name for field in fields(PipelineSettings)}
+        if unknown:
+            raise UsageError(detail=f"{self.name}: this version has no {', '.join(sorted(unknown))}")
+        return PipelineSettings(**chosen)
+
+
+def stock(workers: int) -> Configuration:
+    """The server's own replica, replica_preserve_commit_order=ON."""
+    return Configuration(f"stock-{workers}", kind="stock", workers=workers)
+
+
+def built(
+    *,
+    group_transactions: int,
+    net_changes: bool,
+    target_gtids: TargetGtids,
+    workers: int,
+    commit_order: CommitOrder,
+    decoders: int = 4,
+) -> Configuration:
+    """A configuration named after what it differs in, such as `net-1000-own` or `strict-1-workers-4`."""
+    kind = "net" if net_changes else "group" if group_transactions > 1 else commit_order
+    parts = [kind, str(group_transactions)]
+    if kind in ("net", "group") and commit_order != "strict":
+        parts.append(commit_order)
+    if target_gtids != "preserve":
+        parts.append(target_gtids)
+    if workers != DEFAULT_WORKERS:
+        parts += ["workers", str(workers)]
+    if decoders != DEFAULT_DECODERS:
+        parts += ["decoders", str(decoders)]
+    return Configuration(
+        "-".join(parts),
+        "applier",
+        workers,
+        group_transactions,
+        net_changes,
+        target_gtids,
+        commit_order,
+        decoders,
+    )
+
+
+DEFAULT_WORKERS = 8
+DEFAULT_DECODERS = 4
+
+NAMED = {
+    configuration.name: configuration
+    for configuration in (
+        Configuration("strict-1"),
+        Configuration("relaxed-1", commit_order="relaxed"),
+        Configuration("group-100", group_transactions=100),
+        Configuration("group-1000", group_transactions=1000),
+        Configuration("net-100", group_transactions=100, net_changes=True),
+        Configuration("net-1000", group_transactions=1000, net_changes=True),
+        Configuration("net-1000-own", group_transactions=1000, net_changes=True, target_gtids="own"),
+    )
+}
+DEFAULT_NAMES = ("strict-1", "net-100", "net-1000", "net-1000-own")
+
+
+def named(name: str) -> Configuration:
+    """Raises UsageError when there is no configuration of that name; `stock-N` is one for every N."""
+    prefix, _, workers = name.partition("-")
+    if prefix == "stock" and workers.isdigit() and int(workers) > 0:
+        return stock(int(workers))
+    if name not in NAMED:
+        raise UsageError(
+            detail=f"there is no configuration {name!r}; there are {', '.join(NAMED)} and stock-N"
+        )
+    return NAMED[name]
