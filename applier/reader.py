@@ -21,6 +21,7 @@ from applier.events.gtid import GtidSet
 from applier.events.scheduling import (
     changes_schema,
     gtid_ranges,
+    keep_first,
     last_commit_microseconds,
     next_sequence_number,
 )
@@ -125,10 +126,11 @@ class Reader:
                 raise LinkLost(role="source", detail="the source ended the dump: it is shutting down")
 
     def _hand_out(self, batch: Batch) -> None:
-        for sid, tag, first, last in gtid_ranges(batch):
-            self.received.add_range(sid, tag, first, last)
-        if self._until is not None:
-            self._until_read = self._until <= self.received
+        before = self.received if self._until is None else self.received.copy()
+        self._receive(batch, 0, len(batch))
+        if self._until is not None and self._until <= self.received:
+            self._until_read = True
+            self._cut_at_until(batch, self._until, before)
         if len(batch):
             self.next_sequence_number = next_sequence_number(batch)
             self.marks.add(self.next_sequence_number - 1, last_commit_microseconds(batch))
@@ -138,6 +140,19 @@ class Reader:
         self._output.put(batch, batch.memory_bytes)
         if batch.failure is not None:  # raised by the scheduler once everything before it is applied
             self._ended = True
+
+    def _receive(self, batch: Batch, first: int, end: int) -> None:
+        for sid, tag, first_number, last_number in gtid_ranges(batch, first, end):
+            self.received.add_range(sid, tag, first_number, last_number)
+
+    def _cut_at_until(self, batch: Batch, until: GtidSet, before: GtidSet) -> None:
+        """Leaves out what comes after the transaction that completes the wanted set."""
+        self.received = before
+        for index in range(len(batch)):
+            self._receive(batch, index, index + 1)
+            if until <= self.received:
+                keep_first(batch, index + 1)
+                return
 
 
 class CommitTimes:

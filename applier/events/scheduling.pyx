@@ -188,3 +188,8 @@ def tables_of(Batch batch, size_t index):
 def end_position(Batch batch, size_t index):
     """Where transaction `index` ends in the source's binary log file."""
     return batch.transactions[index].end_log_pos
+
+
+def keep_first(Batch batch, size_t count):
+    """Takes all but the first `count` transactions off a batch that was not decoded yet."""
+    batch.transaction_count = min(count, batch.transaction_count)
