@@ -258,7 +258,7 @@ cdef int touch_changed(TablePlan plan, const Key* key, const Span* before, const
     cdef int new = key_value(plan, key, after, before, &new_hash)
     if touch(key, old, old_hash, out):
         return 1
-    if old == new and old_hash == new_hash:
+    if old == new and (old == KEY_UNKNOWN or old_hash == new_hash):
         return 0
     return touch(key, new, new_hash, out)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -24,13 +25,13 @@ class DictModel:
     writers: dict[int, int] = field(default_factory=dict)
     sharers: dict[int, int] = field(default_factory=dict)
 
-    def assign(self, touches: list[Touch], sequence_number: int) -> int:
+    def assign(self, touches: Sequence[Touch], sequence_number: int) -> int:
         answer = self.peek(touches, sequence_number)
         for key, access in touches:
             (self.sharers if access == SHARED else self.writers)[key] = sequence_number
         return answer
 
-    def peek(self, touches: list[Touch], sequence_number: int) -> int:
+    def peek(self, touches: Sequence[Touch], sequence_number: int) -> int:
         answer = 0
         for key, access in touches:
             seen = [self.writers.get(key, 0), self.sharers.get(key, 0) if access == OVER_SHARED else 0]
