@@ -12,6 +12,7 @@ from applier.preflight import gtids, privileges, schema, server_settings
 from applier.preflight.facts import NOT_TO_BE_SEEN, Requirements, Situation, read_server
 from applier.preflight.findings import Finding, Level, Report, warning
 from applier.verify.definitions import Selection, read_tables
+from applier.verify.position import progress, union
 
 Check = Callable[[Situation], Iterable[Finding]]
 
@@ -22,9 +23,11 @@ CHECKS: tuple[Check, ...] = (
     gtids.modes,
     gtids.errant,
     gtids.purged,
+    gtids.applied_otherwise,
     gtids.missing,
     privileges.source_privileges,
     privileges.target_apply,
+    privileges.target_progress,
     privileges.target_rows,
     privileges.target_statements,
     privileges.reading,
@@ -58,13 +61,15 @@ def preflight(
     if any(kind.level is Level.FAILURE for kind in kinds):
         return Report(tuple(kinds))
     requirements = requirements or Requirements()
+    applied, told = _set(servers[1].variable("gtid_executed")), progress(target)
     # Asked after the target was: on a live pair the target must not seem to have what the source has not.
     ((source_executed,),) = servers[0].query("SELECT @@GLOBAL.gtid_executed")
     situation = Situation(
         *servers,
         requirements,
         source_executed=_set(str(source_executed)),
-        target_executed=_set(requirements.executed or servers[1].variable("gtid_executed")),
+        target_executed=applied if requirements.gtids == "kept" else union(applied, told),
+        target_progress=told,
         source_tables=read_tables(source, Selection()),
         target_tables=read_tables(target, Selection()),
     )

@@ -25,13 +25,12 @@ class Requirements:
     """What the run is going to do.
 
     `gtids`: *kept*, each transaction commits under its source's GTID; *purged*, groups commit without a
-    binary log and their GTIDs are added with gtid_purged; *own*, the target makes its own. `executed`: what
-    the target has of the source, where gtid_executed does not tell. `allow_errant`, `allow_downstream`: a
+    binary log and their GTIDs are added with gtid_purged; *own*, the target makes its own (for the
+    last two progress rows tell what is applied). `allow_errant`, `allow_downstream`: a
     warning instead of a failure. `verify`: the data will be compared, so both accounts need SELECT.
     """
 
     gtids: GtidUse = "kept"
-    executed: str | None = None
     verify: bool = False
     allow_errant: bool = False
     allow_downstream: bool = False
@@ -124,6 +123,7 @@ class Situation:
     requirements: Requirements
     source_executed: str
     target_executed: str
+    target_progress: str
     source_tables: Mapping[TableName, Table]
     target_tables: Mapping[TableName, Table]
 

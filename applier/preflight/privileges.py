@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from applier.preflight.facts import Server, Situation
-from applier.preflight.findings import Finding, Level, ok, warning
-from applier.verify.definitions import quoted
+from applier.preflight.findings import Finding, Level, failure, ok, warning
+from applier.verify.definitions import OWN_SCHEMA, quoted
 
 ROWS = ("INSERT", "UPDATE", "DELETE")
+PROGRESS = ("CREATE", "SELECT", "INSERT", "UPDATE")
 # What each kind of statement in the log may need when it is carried out again.
 DDL = (
     *("CREATE", "ALTER", "DROP", "INDEX", "REFERENCES", "CREATE VIEW", "SHOW VIEW", "TRIGGER"),
@@ -48,6 +49,23 @@ def _held(server: Server, privileges: Sequence[str], level: Level, why: str) -> 
     if server.grants.holds_any(privileges):
         return ok(name, "held")
     return Finding(name, level, f"missing: {why}", f"GRANT {privileges[0]} ON *.* TO {server.account}")
+
+
+def target_progress(it: Situation) -> Iterable[Finding]:
+    """The progress row, which groups write with their changes; and the table for it, at the first start."""
+    if it.requirements.gtids == "kept":
+        return
+    lacking = it.target.grants.lacking(PROGRESS, OWN_SCHEMA)
+    name = "privileges.target.progress"
+    if lacking:
+        names = ", ".join(lacking)
+        yield failure(
+            name,
+            f"{names} missing on {OWN_SCHEMA}, where progress is kept",
+            f"GRANT {names} ON {quoted(OWN_SCHEMA)}.* TO {it.target.account}",
+        )
+    else:
+        yield ok(name, f"may keep progress in {OWN_SCHEMA}")
 
 
 def target_rows(it: Situation) -> Iterable[Finding]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from applier.preflight.facts import Situation
 from applier.preflight.findings import Finding, failure, ok, warning
-from applier.verify.definitions import SYSTEM_SCHEMAS, Column, Table
+from applier.verify.definitions import HIDDEN_SCHEMAS, Column, Table
 
 SHOWN_MAX = 10
 
@@ -95,7 +95,7 @@ def keyless(it: Situation) -> Iterable[Finding]:
 
 def engines(it: Situation) -> Iterable[Finding]:
     """A table without transactions keeps what a rolled back group has written."""
-    hidden = ", ".join(f"'{schema}'" for schema in SYSTEM_SCHEMAS)
+    hidden = ", ".join(f"'{schema}'" for schema in HIDDEN_SCHEMAS)
     rows = it.source.query(
         "SELECT table_schema, table_name, engine FROM information_schema.tables"
         f" WHERE table_type = 'BASE TABLE' AND engine <> 'InnoDB' AND table_schema NOT IN ({hidden})"

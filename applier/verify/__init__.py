@@ -2,13 +2,13 @@
 
 from applier.verify.definitions import Selection
 from applier.verify.options import Progress, VerifyOptions
-from applier.verify.position import GtidPosition, TargetPosition
+from applier.verify.position import AppliedPosition, TargetPosition
 from applier.verify.report import Difference, Kind, TableReport, VerifyReport
 from applier.verify.runner import verify
 
 __all__ = [
+    "AppliedPosition",
     "Difference",
-    "GtidPosition",
     "Kind",
     "Progress",
     "Selection",

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from applier.connection import Connection
+from applier.target import checkpoint
 
 SYSTEM_SCHEMAS = ("information_schema", "mysql", "performance_schema", "sys")
+OWN_SCHEMA = checkpoint.SCHEMA  # progress rows, which the target alone has
+HIDDEN_SCHEMAS = (*SYSTEM_SCHEMAS, OWN_SCHEMA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ def qualified(table: Table) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which tables: those named, those in the schemas named, or all but the system's; never those ignored."""
+    """Which tables: those named, those in the schemas named, or all but the system's and ours; never those ignored."""
 
     tables: tuple[TableName, ...] = ()
     schemas: tuple[str, ...] = ()
@@ -90,7 +93,7 @@ class Selection:
 
     def condition(self, schema_column: str, name_column: str | None = None) -> tuple[str, list[str]]:
         """A WHERE condition and its arguments."""
-        hidden = [*SYSTEM_SCHEMAS, *self.ignored_schemas]
+        hidden = [*HIDDEN_SCHEMAS, *self.ignored_schemas]
         terms, arguments = [f"{schema_column} NOT IN ({_marks(hidden)})"], list(hidden)
         wanted = list(self.schemas)
         if self.tables and name_column:

@@ -20,12 +20,14 @@ from typing import Protocol
 import pymysql
 
 from applier.errors import NotComparable
-from applier.verify.definitions import Session, query
+from applier.verify.definitions import OWN_SCHEMA, Session, query
 
 OPEN_ATTEMPTS_MAX = 40
 OPEN_PAUSE_SECONDS = 0.005
 PAIR_ATTEMPTS_MAX = 5
+WAIT_SLICE_SECONDS = 0.05
 LOCK_WAIT_SECONDS = 10
+NO_PROGRESS = frozenset({1044, 1049, 1142, 1146})  # no such schema or table, or not for us to read
 
 
 class TargetPosition(Protocol):
@@ -34,22 +36,28 @@ class TargetPosition(Protocol):
     def wait(self, target: Session, gtid_set: str, seconds: float) -> bool:
         """Wait until the target has committed `gtid_set`; False when the time is over."""
 
-    def of_snapshot(self, target: Session) -> str | None:
-        """The source's transactions that this session's open snapshot shows, if the snapshot itself tells (a
-        progress row does), else None: then gtid_executed around its opening tells."""
+    def of_snapshot(self, target: Session) -> str:
+        """The source's transactions that, beyond gtid_executed, this session's open snapshot itself tells of."""
 
 
-class GtidPosition:
-    """The target keeps the source's GTIDs: its gtid_executed tells."""
+class AppliedPosition:
+    """What gtid_executed has, and beyond it the applier's progress rows, if there are any: they are written with
+    the changes, so a snapshot tells its own position. Of several channels' rows the union is taken; GTIDs of
+    other sources do no harm."""
 
     def wait(self, target: Session, gtid_set: str, seconds: float) -> bool:
-        if not gtid_set:
-            return True
-        ((timed_out,),) = query(target, "SELECT WAIT_FOR_EXECUTED_GTID_SET(%s, %s)", (gtid_set, seconds))
-        return not timed_out
+        deadline = time.monotonic() + seconds
+        while subtract(target, gtid_set, union(executed(target), progress(target))):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            # Not for long: a progress row may come to tell what gtid_executed does not.
+            seconds = min(left, WAIT_SLICE_SECONDS)
+            query(target, "SELECT WAIT_FOR_EXECUTED_GTID_SET(%s, %s)", (gtid_set, seconds))
+        return True
 
-    def of_snapshot(self, target: Session) -> str | None:
-        return None
+    def of_snapshot(self, target: Session) -> str:
+        return progress(target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +81,22 @@ def executed(session: Session) -> str:
     """gtid_executed, on one line."""
     ((gtid_set,),) = query(session, "SELECT @@GLOBAL.gtid_executed")
     return str(gtid_set).replace("\n", "")
+
+
+def progress(session: Session) -> str:
+    """What the applier's progress rows tell: GTIDs of sources that are applied here, perhaps under others."""
+    try:
+        rows = query(session, f"SELECT executed FROM {OWN_SCHEMA}.progress")
+    except pymysql.MySQLError as error:
+        if error.args[0] not in NO_PROGRESS:
+            raise
+        return ""
+    return union(*(str(gtid_set) for (gtid_set,) in rows))
+
+
+def union(*gtid_sets: str) -> str:
+    """One set; the parts may overlap, and the server takes it all the same."""
+    return ",".join(filter(None, gtid_sets))
 
 
 def subtract(session: Session, minuend: str, subtrahend: str) -> str:
@@ -174,20 +198,19 @@ def _attempt(sides: Sides, position: TargetPosition, deadline: float) -> SamePos
     _await(sides, position, source.gtid_set, deadline)
     target = open_snapshots(sides.target_control, sides.targets)
     told = {position.of_snapshot(session) for session in sides.targets}
-    if None not in told:
-        # The snapshots tell themselves: exact if all tell the same, whatever went on around them.
-        target = Snapshots(str(next(iter(told))), exact=len(told) == 1)
+    applied = union(target.gtid_set, *told)
     # What the source has not even now is the target's own: no position of the source will ever include it.
-    errant = subtract(sides.source_control, target.gtid_set, executed(sides.source_control))
-    ahead = subtract(sides.source_control, target.gtid_set, source.gtid_set)
+    errant = subtract(sides.source_control, applied, executed(sides.source_control))
+    ahead = subtract(sides.source_control, applied, source.gtid_set)
     ahead = subtract(sides.source_control, ahead, errant)
-    return SamePosition(source.gtid_set, source.exact and target.exact and not ahead, errant)
+    exact = source.exact and target.exact and len(told) == 1 and not ahead
+    return SamePosition(source.gtid_set, exact, errant)
 
 
 def _await(sides: Sides, position: TargetPosition, gtid_set: str, deadline: float) -> None:
     seconds = max(0.1, deadline - time.monotonic())
     if not position.wait(sides.target_control, gtid_set, seconds):
-        reached = executed(sides.target_control)
+        reached = union(executed(sides.target_control), position.of_snapshot(sides.target_control))
         missing = subtract(sides.source_control, gtid_set, reached)
         raise NotComparable(
             detail=f"the target has not reached the source's position; it lacks {missing}. "

@@ -18,7 +18,7 @@ from applier.verify.definitions import Table, TableName, query, read_tables
 from applier.verify.objects import changed_lines, create_table, read_others
 from applier.verify.options import Progress, Silent, VerifyOptions
 from applier.verify.position import (
-    GtidPosition,
+    AppliedPosition,
     SamePosition,
     Sides,
     TargetPosition,
@@ -62,7 +62,7 @@ def _verify(
     with open_sides(source, target, options.connections) as sides:
         if position is None and not options.assume_quiesced:
             _require_gtids(sides)
-        found = _Comparison(sides, options, position or GtidPosition(), progress)
+        found = _Comparison(sides, options, position or AppliedPosition(), progress)
         found.run()
         return found.report(time.monotonic() - started)
 

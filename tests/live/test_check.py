@@ -18,6 +18,7 @@ from applier.preflight.facts import read_server
 from applier.preflight.grants import Grants
 from applier.preflight.server_settings import server_kind
 from applier.sandbox import Server
+from applier.target import checkpoint
 from applier.verify.definitions import query
 from tests.servers import ServerFactory
 
@@ -254,6 +255,21 @@ def test_purged_transactions_are_refused_and_listed(pair: Pair) -> None:
     assert "applier migrate" in found.remedy
 
 
+def test_groups_applied_earlier_are_not_applied_again_one_by_one(pair: Pair) -> None:
+    pair.source.execute("CREATE DATABASE shop")
+    ((gtids,),) = pair.source.execute("SELECT @@GLOBAL.gtid_executed")
+    quietly(
+        pair.target,
+        *checkpoint.CREATE,
+        "INSERT INTO applier.progress (channel, owner, executed, file, position)"
+        f" VALUES ('c', 1, '{gtids}', '', 0)",
+    )
+    found = pair.finding("gtids.progress")
+    assert found.level is Level.FAILURE
+    assert gtids in found.detail
+    assert pair.finding("gtids.behind", gtids="purged").detail == "the target lacks nothing"
+
+
 def test_what_the_target_lacks_is_told(pair: Pair) -> None:
     pair.source.execute("CREATE DATABASE shop")
     ((gtids,),) = pair.source.execute("SELECT @@GLOBAL.gtid_executed")
@@ -381,6 +397,18 @@ def test_verifying_makes_select_a_must(accounts: Pair) -> None:
 def test_groups_without_binary_log_need_more(accounts: Pair) -> None:
     names = [found.name for found in _as_someone(accounts, gtids="purged").failures]
     assert names == ["privileges.target.SYSTEM_VARIABLES_ADMIN"]
+
+
+def test_progress_needs_a_place(accounts: Pair) -> None:
+    quietly(
+        accounts.target,
+        "REVOKE CREATE, UPDATE ON *.* FROM someone@'%'",
+        "GRANT UPDATE ON shop.* TO someone@'%'",
+    )
+    assert _as_someone(accounts).failures == ()
+    (found,) = _as_someone(accounts, gtids="own").failures
+    assert found.name == "privileges.target.progress"
+    assert found.remedy == "GRANT CREATE, UPDATE ON `applier`.* TO 'someone'@'%'"
 
 
 def test_privileges_on_the_schema_are_enough_for_its_rows(accounts: Pair) -> None:

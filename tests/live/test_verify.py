@@ -18,6 +18,7 @@ from applier.address import ServerAddress
 from applier.cli.verify import verify as verify_command
 from applier.errors import NotComparable, UsageError
 from applier.sandbox import Server
+from applier.target import checkpoint
 from applier.verify import Kind, Selection, VerifyOptions, VerifyReport, verify
 
 
@@ -397,6 +398,21 @@ def test_the_targets_own_transactions_do_not_hide_what_they_changed(follower: Fo
     report = follower.pair.verify()
     assert _found(report) == [("different", {"id": 2}, ("n",))]
     assert any("transactions of its own" in warning for warning in report.warnings)
+
+
+def test_a_progress_row_tells_the_position_of_groups(follower: Follower) -> None:
+    """As an applier writes it that keeps no GTIDs: in the same transaction as the changes."""
+    pair = follower.pair
+    pair.on(pair.target, *checkpoint.CREATE)
+    gtid = follower.on_source("UPDATE v.t SET n = 1")
+    with pytest.raises(NotComparable, match=gtid):
+        pair.verify(wait_seconds=0.3)
+    told = f"INSERT INTO applier.progress (channel, owner, executed, file, position) VALUES ('c', 1, '{gtid}', '', 0)"
+    pair.on(pair.target, "BEGIN", "UPDATE t SET n = 1", told, "COMMIT")
+    report = pair.verify()
+    assert report.identical
+    assert report.exact
+    assert report.position == gtid
 
 
 @dataclass
