@@ -26,6 +26,7 @@ class Query:
     variables: dict[str, str] = field(default_factory=dict)
     error_code: int = 0
     use_database: bool = True
+    invoker: str | None = None  # `user`@`host` who ran it, where the statement means him without naming him
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +136,9 @@ def _time_zone(reader: _Reader, variables: dict[str, str]) -> None:
     variables["time_zone"] = quoted(reader.short_text())
 
 
-def _invoker(reader: _Reader, variables: dict[str, str]) -> None:
-    reader.short_text()
-    reader.short_text()
+def _invoker(reader: _Reader) -> str:
+    user, host = (reader.short_text().decode("utf-8", "replace") for _ in range(2))
+    return f"{identifier(user)}@{identifier(host)}"
 
 
 def _catalog(reader: _Reader, variables: dict[str, str]) -> None:
@@ -149,7 +150,7 @@ def _old_catalog(reader: _Reader, variables: dict[str, str]) -> None:
     reader.take(1)
 
 
-MICROSECONDS_CODE = 13
+INVOKER_CODE, MICROSECONDS_CODE = 11, 13
 STATUS: dict[int, Callable[[_Reader, dict[str, str]], None]] = {
     0: _flags2,
     1: _number("sql_mode", 8),
@@ -162,13 +163,13 @@ STATUS: dict[int, Callable[[_Reader, dict[str, str]], None]] = {
     8: _number("collation_database", 2),
     9: _skip(8),  # tables of a multi-table update
     10: _skip(4),  # size on the original source
-    11: _invoker,
     12: _updated_databases,
     16: _number("explicit_defaults_for_timestamp", 1),
     17: _skip(8),  # xid of a DDL
     18: _number("default_collation_for_utf8mb4", 2),
     19: _number("sql_require_primary_key", 1),
     20: _number("default_table_encryption", 1),
+    21: _skip(1),  # whether InnoDB checked foreign keys itself: since 9.6, with statements that change rows
 }
 
 
@@ -179,11 +180,13 @@ def parse_query(data: bytes) -> Query:
     database_length, error_code, status_length = reader.number(1), reader.number(2), reader.number(2)
     status = _Reader(data[:HEADER_BYTES] + reader.take(status_length), "query")
     variables: dict[str, str] = {}
-    microseconds = 0
+    microseconds, invoker = 0, None
     while status.left:
         code = status.number(1)
         if code == MICROSECONDS_CODE:
             microseconds = status.number(3)
+        elif code == INVOKER_CODE:
+            invoker = _invoker(status)
         elif code in STATUS:
             STATUS[code](status, variables)
         else:
@@ -198,6 +201,7 @@ def parse_query(data: bytes) -> Query:
         variables=variables,
         error_code=error_code,
         use_database=bool(database) and not int.from_bytes(data[17:19], "little") & SUPPRESS_USE,
+        invoker=invoker,
     )
 
 

@@ -5,6 +5,7 @@ Executed event by event, each statement under the session state that the source 
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from typing import Final
@@ -32,6 +33,11 @@ TABLE_MAP: Final = 19
 ROW_EVENTS: Final = frozenset({23, 24, 25, 30, 31, 32, 39})
 WHOLE_ROWS: Final = TransactionFlag.ROWS | TransactionFlag.FIRST_PART | TransactionFlag.LAST_PART
 ENDS_WITH_COMMIT: Final = frozenset({b"COMMIT", b"ROLLBACK"})
+# CREATE TABLE … SELECT in the log. From here to its COMMIT the server takes nothing but BINLOG.
+CREATE_WITH_ROWS: Final = re.compile(rb"CREATE\s.*\bSTART TRANSACTION\Z", re.IGNORECASE | re.DOTALL)
+# It makes whoever runs it the event's definer, unless it names one.
+ALTER_EVENT: Final = re.compile(rb"\A\s*ALTER\s+EVENT\b", re.IGNORECASE)
+UNKNOWN_DATABASE: Final = 1049
 
 
 def execute(session: Session, batch: Batch, index: int, *, keep_gtid: bool) -> bool:
@@ -48,6 +54,8 @@ class _Statements:
         self.info = batch.transaction(index)
         self.keep_gtid = keep_gtid and bool(self.info.gtid)
         self.in_transaction = False
+        self.only_binlog = False
+        self.no_database: ServerReplied | None = None  # the default database is not on the target
         self.committed = False
         self.rows: list[int] = []  # table maps and row events that wait to go out together
         self.handlers: dict[int, Callable[[bytes], None]] = {
@@ -62,7 +70,7 @@ class _Statements:
 
     def run(self) -> bool:
         if self.keep_gtid:
-            self.session.execute_sql(f"SET gtid_next='{self.info.gtid}'")
+            self._own_gtid()
         try:
             for number in range(self.info.event_first, self.info.event_first + self.info.event_count):
                 kind, data = self.batch.event(number)
@@ -76,10 +84,14 @@ class _Statements:
                 handler(data)
             self._send_rows()
         finally:
-            self.session.forget_variables()
+            if not self.only_binlog:  # else the worker does it, after the COMMIT
+                self.session.forget_variables()
         if self.info.flags & TransactionFlag.ROLLBACK and not self.committed:
             self._roll_back()
         return self.committed
+
+    def _own_gtid(self) -> None:
+        self.session.execute_sql(f"SET gtid_next='{self.info.gtid}'")
 
     def _send_rows(self) -> None:
         """BINLOG for the row events met since the last statement."""
@@ -108,31 +120,71 @@ class _Statements:
             self.in_transaction = True
             return
         self._set_state(query)
-        try:
-            self.session.statement(query.text)
-        except ServerReplied as error:
-            if error.code != query.error_code:  # the source logged that the statement fails with this error
-                raise
-        if text.startswith(b"XA START") or text.startswith(b"XA BEGIN"):
+        self._run_statement(query)
+        if text.startswith((b"XA START", b"XA BEGIN")):
             self.in_transaction = True
         if not self.in_transaction:
             self.committed = True
+        elif CREATE_WITH_ROWS.match(text):
+            self.only_binlog = True
+
+    def _run_statement(self, query: Query) -> None:
+        """A statement that failed half-way on the source must fail with the same error here."""
+        text = query.text
+        if query.invoker is not None:
+            with_definer = f"ALTER DEFINER={query.invoker} EVENT".encode()
+            text = ALTER_EVENT.sub(lambda match: with_definer, text)
+        try:
+            self.session.statement(text)
+        except ServerReplied as error:
+            if error.code != query.error_code:
+                raise self.no_database or error from None
+            if self.keep_gtid and not self.in_transaction:
+                self._own_gtid()
+                self.session.execute_sql("BEGIN;COMMIT", owed=2)
+        else:
+            if query.error_code:
+                raise ApplyError(
+                    gtid=self.info.gtid,
+                    detail=f"the source logged error {query.error_code} for this statement, the target did not meet it",
+                )
 
     def _set_state(self, query: Query) -> None:
-        self.session.set_variables(query.variables | {"timestamp": query.timestamp})
         if query.use_database:
-            self.session.execute_sql("USE " + identifier(query.database))
+            self._use(query.database)
+        self.session.set_variables(query.variables | {"timestamp": query.timestamp})
+
+    def _use(self, database: str) -> None:
+        self.no_database = None
+        self._speak_utf8(database)
+        try:
+            self.session.execute_sql("USE " + identifier(database))
+        except ServerReplied as error:
+            if error.code != UNKNOWN_DATABASE:
+                raise
+            # Most likely it was gone on the source too, while a session still had it as default: then nothing in the
+            # statement means it. Nor may anything mean the database that we used before.
+            self.no_database = error
+            if self.keep_gtid and not self.in_transaction:  # a statement that fails gives the GTID back
+                self._own_gtid()
+            self.session.execute_sql("USE information_schema")
+
+    def _speak_utf8(self, name: str) -> None:
+        """For a name in a statement of ours, while the character set of the last statement is in force."""
+        if not name.isascii():
+            self.session.set_variables({"character_set_client": "utf8mb4"})
 
     def _integer_variable(self, data: bytes) -> None:
         name, value = parse_integer_variable(data)
-        self.session.set_variables({name: str(value)})
+        self.session.execute_sql(f"SET SESSION {name}={value}")  # for the next statement only
 
     def _random(self, data: bytes) -> None:
         first, second = parse_random_seeds(data)
-        self.session.set_variables({"rand_seed1": str(first), "rand_seed2": str(second)})
+        self.session.execute_sql(f"SET SESSION rand_seed1={first},SESSION rand_seed2={second}")
 
     def _user_variable(self, data: bytes) -> None:
         variable = parse_user_variable(data)
+        self._speak_utf8(variable.name)
         self.session.execute_sql(f"SET @{identifier(variable.name)} := {self._literal(variable)}")
 
     def _literal(self, variable: UserVariable) -> str:
@@ -149,13 +201,14 @@ class _Statements:
                     gtid=self.info.gtid, detail=f"collation {variable.collation_id} is not on the target"
                 )
             charset, collation = names[0]
-            return f"_{charset} X'{value.hex()}' COLLATE {collation}"
+            return f"_{charset} X'{value.hex()}' COLLATE `{collation}`"
         if variable.kind == 1 and len(value) == 8:
-            return repr(struct.unpack("<d", value)[0])
+            return double_literal(struct.unpack("<d", value)[0])
         if variable.kind == 2 and len(value) == 8:
-            return str(int.from_bytes(value, "little", signed=not variable.unsigned))
+            number = str(int.from_bytes(value, "little", signed=not variable.unsigned))
+            return f"CAST({number} AS UNSIGNED)" if variable.unsigned else number
         if variable.kind == 4 and len(value) > 2:
-            return str(decimal_value(value[2:], value[0], value[1]))
+            return format(decimal_value(value[2:], value[0], value[1]), "f")
         raise ApplyError(gtid=self.info.gtid, detail=f"user variable {variable.name} has an unknown type")
 
     def _xa_prepare(self, data: bytes) -> None:
@@ -164,3 +217,9 @@ class _Statements:
             f"XA COMMIT {prepare.xid} ONE PHASE" if prepare.one_phase else f"XA PREPARE {prepare.xid}"
         )
         self.committed = True
+
+
+def double_literal(value: float) -> str:
+    """Without an exponent the server would read a DECIMAL."""
+    text = repr(value)
+    return text if "e" in text else text + "e0"

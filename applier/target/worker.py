@@ -110,6 +110,7 @@ class Worker(threading.Thread):
             state.sequence_number = unit.sequence_first
             if not self._apply_or_stop(unit):
                 return
+            self.session.forget_variables()  # that a statement was run under
             state.units += 1
             state.transactions += unit.transactions
             state.rows += sum(row_count(piece.batch, piece.first, piece.end) for piece in unit.slices)
