@@ -64,6 +64,7 @@ class Clock:
         self._waits: list[
             tuple[int, int, threading.Lock]
         ] = []  # heap of (sequence number, tie breaker, wake-up)
+        self._holders: dict[int, threading.Lock] = {}  # by first sequence number: waiting with locks held
         self._tie = 0
 
     # --- dependency waits ------------------------------------------------------------------------
@@ -77,16 +78,36 @@ class Clock:
         with self._lock:
             if self.low_water_mark >= sequence_number:
                 return True
-            if self._unreachable(sequence_number):
-                raise ClockStopped
-            wake = threading.Lock()
-            wake.acquire()
-            self._tie += 1
-            heapq.heappush(self._waits, (sequence_number, self._tie, wake))
+            wake = self._enqueue(sequence_number)
         wake.acquire(timeout=-1 if seconds is None else seconds)
+        return self._reached(sequence_number)
+
+    def wait_holding(self, first: int, sequence_number: int) -> bool:
+        """The same for a unit (its first sequence number) that has executed in part and so holds locks.
+
+        False when it must roll back and start again, because an earlier unit may need one of them."""
+        with self._lock:
+            if self.low_water_mark >= sequence_number:
+                return True
+            wake = self._holders[first] = self._enqueue(sequence_number)
+        wake.acquire()
+        with self._lock:
+            self._holders.pop(first, None)
+        return self._reached(sequence_number)
+
+    def _enqueue(self, sequence_number: int) -> threading.Lock:
+        if self._unreachable(sequence_number):
+            raise ClockStopped
+        wake = threading.Lock()
+        wake.acquire()
+        self._tie += 1
+        heapq.heappush(self._waits, (sequence_number, self._tie, wake))
+        return wake
+
+    def _reached(self, sequence_number: int) -> bool:
         if self.low_water_mark >= sequence_number:
             return True
-        if self._stopped or self._unreachable(sequence_number):
+        if self._unreachable(sequence_number):
             raise ClockStopped
         return False
 
@@ -149,8 +170,16 @@ class Clock:
     def roll_back_later_than(self, sequence_number: int) -> int:
         """Rolls back every executed unit after `sequence_number` that waits for its turn; they will run again.
 
-        For a unit that waits for a lock which one of them may hold. Returns how many there were."""
-        return self._release_turns(sequence_number, Decision.ROLLBACK)
+        For a unit that waits for a lock which one of them may hold. Units that wait for a dependency with locks
+        held are told to do the same. Returns how many there were."""
+        with self._lock:
+            wakes = [self._holders.pop(first) for first in list(self._holders) if first > sequence_number]
+            if wakes:
+                self._waits = [wait for wait in self._waits if wait[2] not in wakes]
+                heapq.heapify(self._waits)
+        for wake in wakes:
+            wake.release()
+        return len(wakes) + self._release_turns(sequence_number, Decision.ROLLBACK)
 
     def fail(self, sequence_number: int) -> None:
         """The unit that starts at `sequence_number` has failed for good: it and all after it will not commit."""
