@@ -123,10 +123,15 @@ class Pipeline:
             threading.Thread(target=self._guard, args=(self._schedule,), name="scheduler", daemon=True)
         )
 
+    @property
+    def threads(self) -> list[threading.Thread]:
+        """All of the flow: workers, then reader, decoders and scheduler. Not started before `start`."""
+        return [*self.workers, *self._front]
+
     # --- life ------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        for thread in (*self.workers, *self._front):
+        for thread in self.threads:
             thread.start()
 
     def join(self, seconds: float | None = None) -> bool:
