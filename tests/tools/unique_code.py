@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
 
 
 def ambiguous_words(words: Iterable[bytes]) -> set[bytes]:
@@ -14,24 +15,34 @@ def ambiguous_words(words: Iterable[bytes]) -> set[bytes]:
     code = set(words)
     if b"" in code:
         return {b""}
-    by_first: dict[int, list[bytes]] = {}
-    for word in code:
-        by_first.setdefault(word[0], []).append(word)
+    ordered = sorted(code)
+    lengths = sorted({len(word) for word in code})
+
+    def proper_prefixes(text: bytes) -> Iterator[bytes]:
+        for length in lengths:
+            if length >= len(text):
+                return
+            if text[:length] in code:
+                yield text[:length]
+
+    def continuations(text: bytes) -> Iterator[bytes]:
+        at = bisect_left(ordered, text)
+        while at < len(ordered) and ordered[at].startswith(text):
+            if ordered[at] != text:
+                yield ordered[at]
+            at += 1
+
     # remainder -> the words that led to it
-    pending: dict[bytes, set[bytes]] = {}
-    for word in code:
-        for longer in by_first[word[0]]:
-            if longer != word and longer.startswith(word):
-                pending.setdefault(longer[len(word) :], {word, longer})
+    pending = {word[len(prefix) :]: {word, prefix} for word in ordered for prefix in proper_prefixes(word)}
     seen: set[bytes] = set()
     while pending:
         remainder, path = pending.popitem()
         if remainder in code:
             return path | {remainder}
         seen.add(remainder)
-        for word in by_first.get(remainder[0], ()):
-            left = word[len(remainder) :] if word.startswith(remainder) else None
-            left = remainder[len(word) :] if left is None and remainder.startswith(word) else left
-            if left and left not in seen:
+        further = {remainder[len(word) :]: word for word in proper_prefixes(remainder)}
+        further |= {word[len(remainder) :]: word for word in continuations(remainder)}
+        for left, word in further.items():
+            if left not in seen:
                 pending.setdefault(left, path | {word})
     return set()
