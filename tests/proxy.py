@@ -191,6 +191,8 @@ class FaultProxy:
             self._answer_requests()
             if self._stopping:  # looked at after the wake-up is read: one that is read and forgotten is lost
                 break
+            with self._changed:  # whatever the last round and the controls have changed, before sleeping again
+                self._changed.notify_all()
             ready = self._wait_ready()
             for link in list(self._links):
                 for flow in link.flows:
@@ -199,8 +201,6 @@ class FaultProxy:
                 if link in self._links and link.ended:
                     self._forget(link)
             self._take_clients()
-            with self._changed:
-                self._changed.notify_all()
         self._cut_links()
         self._close_listener()
 

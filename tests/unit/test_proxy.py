@@ -54,6 +54,7 @@ def proxy(echo_port: int) -> Iterator[FaultProxy]:
 @pytest.fixture
 def client(proxy: FaultProxy) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", proxy.port), 10) as sock:
+        proxy.wait_until(lambda proxy: proxy.open_links == 1)
         yield sock
 
 
