@@ -57,6 +57,41 @@ log = logging.getLogger(__name__)
     "that the source never had.",
 )
 @click.option(
+    "--group-transactions",
+    type=click.IntRange(1, 100_000),
+    default=1,
+    envvar="APPLIER_GROUP_TRANSACTIONS",
+    show_envvar=True,
+    help="Most consecutive transactions that share a commit when there is a backlog; 1: each on its own.",
+)
+@click.option(
+    "--group-bytes",
+    type=click.IntRange(1024),
+    default=8 << 20,
+    envvar="APPLIER_GROUP_BYTES",
+    show_envvar=True,
+    help="Most bytes of events that share a commit.",
+)
+@click.option(
+    "--net-changes/--no-net-changes",
+    default=None,
+    envvar="APPLIER_NET_CHANGES",
+    show_envvar=True,
+    help="Fold the changes of one row within a group into one; on with groups.",
+)
+@click.option(
+    "--target-gtids",
+    type=click.Choice(["preserve", "own"]),
+    default="preserve",
+    envvar="APPLIER_TARGET_GTIDS",
+    show_envvar=True,
+    help="preserve: the target gets the source's GTIDs (with groups: no binary log of the changes); "
+    "own: the target logs the changes under its own GTIDs.",
+)
+@click.option(
+    "--channel", default="applier", help="Name of this replication on the target: one applier each."
+)
+@click.option(
     "--stop-at-end", is_flag=True, help="End when everything that the source had at the start is applied."
 )
 @click.option("--until-gtid-set", metavar="SET", help="End when this set is applied.")

@@ -1,0 +1,178 @@
+"""Commit groups under faults: exactly once, whatever is killed and when."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Literal
+
+import pytest
+
+from applier.errors import ApplyError, ChannelTaken, Fenced
+from applier.pipeline import PipelineSettings
+from applier.replay import Replay
+from applier.sandbox import Server
+from applier.settings import RunSettings
+from applier.target.checkpoint import Checkpoint, GtidMode
+from applier.verify import VerifyOptions, verify
+from scheduler.grouping import GroupLimits
+from tests.replaying import Running, address, executed
+from tests.waiting import wait_until
+
+Gtids = Literal["preserve", "own"]
+ROUNDS = 5
+
+
+def settings(source: Server, target: Server, gtids: Gtids, **changes: object) -> RunSettings:
+    pipeline = PipelineSettings(workers=3, group=GroupLimits(50), target_gtids=gtids, net_changes=True)
+    chosen = RunSettings(
+        address(source, "source"), address(target, "target"), pipeline=pipeline, stop_at_end=True, check=False
+    )
+    return dataclasses.replace(chosen, **changes)
+
+
+def write(source: Server, transactions: int, seed: int) -> None:
+    """Updates of few rows, and one line each in a log without any key, where doubling would show."""
+    chance = random.Random(seed)
+    source.execute("CREATE DATABASE IF NOT EXISTS d")
+    source.execute("CREATE TABLE IF NOT EXISTS d.rows (id INT PRIMARY KEY, v INT NOT NULL, u INT UNIQUE)")
+    source.execute("CREATE TABLE IF NOT EXISTS d.log (line INT NOT NULL)")
+    source.execute("INSERT IGNORE INTO d.rows VALUES " + ",".join(f"({i},0,{i})" for i in range(40)))
+    with source.connect() as connection, connection.cursor() as cursor:
+        for number in range(transactions):
+            row = chance.randrange(40)
+            cursor.execute("BEGIN")
+            cursor.execute(f"UPDATE d.rows SET v = v + 1, u = NULL WHERE id = {row}")
+            if chance.random() < 0.3:
+                cursor.execute(f"DELETE FROM d.rows WHERE id = {row}")
+                cursor.execute(f"INSERT INTO d.rows VALUES ({row}, 1, NULL)")
+            cursor.execute(f"INSERT INTO d.log VALUES ({seed * 100_000 + number})")
+            cursor.execute("COMMIT")
+
+
+def assert_same_rows(source: Server, target: Server) -> None:
+    report = verify(address(source, "source"), address(target, "target"), VerifyOptions(assume_quiesced=True))
+    assert report.differences == ()
+    lines = "SELECT COUNT(*), COUNT(DISTINCT line) FROM d.log"
+    assert target.execute(lines) == source.execute(lines)
+
+
+@contextlib.contextmanager
+def command(source: Server, target: Server, gtids: Gtids) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "applier", "run", "--source", source.url, "--target", target.url),
+            *("--workers", "3", "--group-transactions", "50", "--target-gtids", gtids, "--no-check"),
+        ],
+        stdin=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("gtids", ["preserve", "own"])
+def test_killed_applier_goes_on_without_loss_or_doubling(
+    source: Server, target: Server, gtids: Gtids
+) -> None:
+    chance = random.Random(f"kill {gtids}")
+    write(source, 300, seed=0)
+    load = threading.Thread(target=lambda: [write(source, 400, seed) for seed in range(1, ROUNDS + 1)])
+    load.start()
+    for _ in range(ROUNDS):
+        with command(source, target, gtids) as process:
+            seen = target.execute("SELECT @@GLOBAL.gtid_executed")
+            wait_until(lambda seen=seen: target.execute("SELECT @@GLOBAL.gtid_executed") != seen)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(chance.uniform(0, 0.4))
+            process.send_signal(signal.SIGKILL)
+    load.join()
+    Replay(settings(source, target, gtids)).run()
+    assert_same_rows(source, target)
+    if gtids == "preserve":
+        assert executed(target) == executed(source)
+
+
+@pytest.mark.parametrize("gtids", ["preserve", "own"])
+def test_killed_target_goes_on_without_loss_or_doubling(source: Server, target: Server, gtids: Gtids) -> None:
+    write(source, 800, seed=1)
+    running = Running(Replay(settings(source, target, gtids)))
+    wait_until(lambda: running.replay.progress().transactions > 50)
+    target.kill()
+    target.start()
+    running.end()
+    assert_same_rows(source, target)
+    if gtids == "preserve":
+        assert executed(target) == executed(source)
+
+
+def test_second_applier_on_a_channel_is_refused(source: Server, target: Server) -> None:
+    with (
+        Checkpoint(address(target, "target"), GtidMode.OWN, "c1"),
+        pytest.raises(ChannelTaken, match="channel c1"),
+        Checkpoint(address(target, "target"), GtidMode.OWN, "c1"),
+    ):
+        pass
+
+
+def test_stalled_applier_cannot_commit_after_another_took_over(source: Server, target: Server) -> None:
+    write(source, 20, seed=1)
+    running = Running(Replay(settings(source, target, "own", stop_at_end=False)))
+    wanted = executed(source).count
+    wait_until(lambda: running.replay.progress().transactions == wanted)
+    # What a second applier does once the first one's lock is gone, as after a partition.
+    target.execute("UPDATE applier.progress SET owner = owner + 1")
+    write(source, 5, seed=2)
+    with pytest.raises(Fenced, match="taken over"):
+        running.end()
+    assert target.execute("SELECT COUNT(*) FROM d.log WHERE line >= 200000") == ((0,),)
+
+
+@pytest.mark.parametrize("gtids", ["preserve", "own"])
+def test_group_that_fails_commits_what_is_before_the_guilty_transaction(
+    source: Server, target: Server, gtids: Gtids
+) -> None:
+    write(source, 10, seed=1)
+    Replay(settings(source, target, gtids)).run()
+    with target.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("SET sql_log_bin = 0")
+        cursor.execute("INSERT INTO d.rows VALUES (1005, 0, NULL)")
+        cursor.execute("COMMIT")
+    for number in range(1000, 1010):
+        source.execute(f"INSERT INTO d.rows VALUES ({number}, 0, NULL)")
+    with pytest.raises(ApplyError, match=r"1062.*d\.rows") as failure:
+        Replay(settings(source, target, gtids)).run()
+    assert failure.value.exit_code == 4
+    assert target.execute("SELECT COUNT(*), MAX(id) FROM d.rows WHERE id >= 1000") == ((6, 1005),)
+    # The operator mends the target, and it goes on.
+    with target.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("SET sql_log_bin = 0")
+        cursor.execute("DELETE FROM d.rows WHERE id = 1005")
+        cursor.execute("COMMIT")
+    Replay(settings(source, target, gtids)).run()
+    assert_same_rows(source, target)
+
+
+def test_stock_replica_takes_over_from_groups_by_auto_position(source: Server, target: Server) -> None:
+    write(source, 200, seed=1)
+    Replay(settings(source, target, "preserve")).run()
+    assert executed(target) == executed(source)
+    target.execute(
+        "CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT=%s, SOURCE_USER='root',"
+        " SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1",
+        (source.port,),
+    )
+    target.execute("START REPLICA")
+    write(source, 50, seed=2)
+    wait_until(lambda: executed(source) <= executed(target))
+    assert_same_rows(source, target)
