@@ -124,11 +124,9 @@ def _tls_arguments(address: ServerAddress) -> dict[str, Any]:
     tls = address.tls
     if tls.mode is TlsMode.DISABLED:
         return {"ssl_disabled": True}
-    if tls.mode is TlsMode.PREFERRED and (address.unix_socket or is_loopback(address.host)):
+    if tls.mode is TlsMode.PREFERRED and not tls.cert:  # who names a certificate wants it to be shown
         # Nobody else listens on a socket file or on loopback, and TLS costs a third of the throughput.
-        return {"ssl_disabled": True}
-    if tls.mode is TlsMode.PREFERRED and not tls.cert:
-        return {}
+        return {"ssl_disabled": True} if address.unix_socket or is_loopback(address.host) else {}
     try:
         return {"ssl": _tls_context(tls)}
     except (OSError, ssl.SSLError) as error:

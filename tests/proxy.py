@@ -191,7 +191,8 @@ class FaultProxy:
             self._answer_requests()
             if self._stopping:  # looked at after the wake-up is read: one that is read and forgotten is lost
                 break
-            with self._changed:  # whatever the last round and the controls have changed, before sleeping again
+            # Whatever the last round and the controls have changed, before sleeping again.
+            with self._changed:
                 self._changed.notify_all()
             ready = self._wait_ready()
             for link in list(self._links):

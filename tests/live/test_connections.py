@@ -62,9 +62,21 @@ def test_password_of_caching_sha2_works_without_tls(source: Server, account: Ser
         assert not isinstance(raw_socket(connection), ssl.SSLSocket)
 
 
-def test_tls_is_preferred_when_nothing_is_said(account: ServerAddress) -> None:
-    with connect(account) as connection:
+@pytest.fixture
+def remote(account: ServerAddress) -> ServerAddress:
+    """The same server by an address that is not seen to be loopback: the system expands it, we do not."""
+    return dataclasses.replace(account, host="127.1")
+
+
+def test_tls_is_preferred_when_nothing_is_said(remote: ServerAddress) -> None:
+    with connect(remote) as connection:
         assert isinstance(raw_socket(connection), ssl.SSLSocket)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_tls_is_left_out_on_loopback_when_nothing_is_said(account: ServerAddress, host: str) -> None:
+    with connect(dataclasses.replace(account, host=host)) as connection:
+        assert not isinstance(raw_socket(connection), ssl.SSLSocket)
 
 
 def test_required_tls_encrypts(account: ServerAddress) -> None:
@@ -79,10 +91,15 @@ def test_required_tls_encrypts(account: ServerAddress) -> None:
     )
 
 
-def test_account_that_demands_tls_is_refused_without(source: Server, account: ServerAddress) -> None:
+def test_account_that_demands_tls_is_refused_without(
+    source: Server, account: ServerAddress, remote: ServerAddress
+) -> None:
     source.execute("ALTER USER 'ada'@'%' REQUIRE SSL")
-    assert fact(account, "SELECT 1") == 1
-    assert type(failure(dataclasses.replace(account, tls=Tls(TlsMode.DISABLED)))) is AccessDenied
+    assert fact(remote, "SELECT 1") == 1
+    assert fact(dataclasses.replace(account, tls=Tls(TlsMode.REQUIRED)), "SELECT 1") == 1
+    # On loopback such an account needs ssl-mode=REQUIRED said.
+    assert type(failure(account)) is AccessDenied
+    assert type(failure(dataclasses.replace(remote, tls=Tls(TlsMode.DISABLED)))) is AccessDenied
 
 
 def test_certificate_is_checked_against_its_authority(source: Server, account: ServerAddress) -> None:
@@ -213,11 +230,13 @@ def test_too_many_connections_are_temporary(source: Server, account: ServerAddre
     assert error.exit_code == 75
 
 
-def test_required_tls_is_refused_by_a_server_without(source: Server, account: ServerAddress) -> None:
+def test_required_tls_is_refused_by_a_server_without(
+    source: Server, account: ServerAddress, remote: ServerAddress
+) -> None:
     source.execute("SET GLOBAL tls_version = ''")
     source.execute("ALTER INSTANCE RELOAD TLS NO ROLLBACK ON ERROR")
     try:
-        assert fact(account, "SELECT 1") == 1  # PREFERRED does without
+        assert fact(remote, "SELECT 1") == 1  # PREFERRED does without
         error = failure(dataclasses.replace(account, tls=Tls(TlsMode.REQUIRED)))
         assert type(error) is PreflightFailed
         assert "SSL is required" in str(error)
