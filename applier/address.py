@@ -31,7 +31,10 @@ URL_OPTIONS = frozenset({"socket", "ssl-mode", "ssl-ca", "ssl-capath", "ssl-cert
 
 
 class TlsMode(enum.Enum):
-    """What `--ssl-mode` means to MySQL's own clients."""
+    """What `--ssl-mode` means to MySQL's own clients, but that PREFERRED does without TLS on loopback.
+
+    Where a loopback port is the near end of a plain-text forwarder to another machine, say REQUIRED.
+    """
 
     DISABLED = "DISABLED"
     PREFERRED = "PREFERRED"
