@@ -26,6 +26,7 @@ cdef enum TransactionFlags:
     T_XA = 512            # ends with XA PREPARE
     T_KEYS_UNKNOWN = 1024 # the decoder could not name the keys (implies T_BARRIER)
     T_SCHEMA = 2048       # the schema may differ after it (set with T_DDL, and for CREATE TABLE … SELECT)
+    T_CHECKPOINT = 4096   # the bucket index forgot everything after it: the last of its group
 
 # struct of one transaction, or of one part of a very large one (parts share the sequence number).
 cdef struct Transaction:
@@ -86,6 +87,7 @@ cdef class Batch:
     cdef size_t row_count
     cdef size_t row_capacity
     cdef Touches touches
+    cdef uint64_t* touch_waits                # parallel to touches, or NULL: what each touch alone waits for
     cdef readonly uint64_t byte_count         # of the log that it covers, as it came
     cdef uint64_t inflated_bytes              # of buffers that hold inflated payloads
 
@@ -93,3 +95,6 @@ cdef class Batch:
     cdef int add_event(self, uint8_t* data, uint32_t length, uint8_t type) except -1 nogil
     cdef Transaction* add_transaction(self) except NULL nogil
     cdef Row* add_row(self) except NULL nogil
+    # Room for a wait for each touch, all 0, once the batch is decoded. The scheduler fills it in: the last writer (or
+    # sharer) of that key before the touch's transaction. MemoryError.
+    cdef uint64_t* ensure_touch_waits(self) except NULL nogil

@@ -2,7 +2,7 @@
 """A batch: consecutive whole transactions, their events and what they touch. See batch.pxd for the contract."""
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 from writeset.hashing cimport touches_free
 
@@ -69,6 +69,7 @@ cdef class Batch:
         free(self.events)
         free(self.transactions)
         free(self.rows)
+        free(self.touch_waits)
         touches_free(&self.touches)
 
     cdef int add_event(self, uint8_t* data, uint32_t length, uint8_t type) except -1 nogil:
@@ -96,6 +97,14 @@ cdef class Batch:
         self.row_count += 1
         return row
 
+    cdef uint64_t* ensure_touch_waits(self) except NULL nogil:
+        if self.touch_waits is NULL:
+            self.touch_waits = <uint64_t*>calloc(self.touches.count + 1, sizeof(uint64_t))
+            if self.touch_waits is NULL:
+                with gil:
+                    raise MemoryError(f"no memory for the waits of {self.touches.count} touches")
+        return self.touch_waits
+
     def __len__(self):
         """Transactions (or parts of one)."""
         return self.transaction_count
@@ -119,7 +128,8 @@ cdef class Batch:
         """What this batch adds to the process: its share of the buffers, and its arrays."""
         return (self.byte_count + self.inflated_bytes + self.event_capacity * sizeof(Event)
                 + self.transaction_capacity * sizeof(Transaction) + self.row_capacity * sizeof(Row)
-                + self.touches.capacity * (sizeof(uint64_t) + 1))
+                + self.touches.capacity * (sizeof(uint64_t) + 1)
+                + (self.touches.count * sizeof(uint64_t) if self.touch_waits is not NULL else 0))
 
     @property
     def first_sequence_number(self):

@@ -43,6 +43,28 @@ cdef struct Stride:
     uint8_t prefix_bytes
     uint8_t wanted
 
+
+# Columns of a fixed length that nobody wants become part of the stride to the next column. `strides` has room for
+# `count`; returns how many there are.
+cdef inline uint32_t compile_strides(const ColumnLayout* columns, uint32_t count, Stride* strides) noexcept nogil:
+    cdef const ColumnLayout* column
+    cdef Stride* stride = strides
+    cdef uint32_t position
+    for position in range(count):
+        column = &columns[position]
+        stride.column = position
+        if column.prefix_bytes == 0 and not column.wanted:
+            stride.skip += column.fixed_bytes
+            continue
+        stride.prefix_bytes = column.prefix_bytes
+        stride.fixed_bytes = column.fixed_bytes if column.prefix_bytes == 0 else 0
+        stride.wanted = column.wanted
+        stride += 1
+    if stride.skip:
+        stride += 1
+    return <uint32_t>(stride - strides)
+
+
 # The part of a row event before its rows.
 cdef struct RowsHeader:
     uint64_t table_id

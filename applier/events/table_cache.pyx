@@ -5,7 +5,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memset
 
-from applier.events.row_image cimport ColumnLayout, Stride
+from applier.events.row_image cimport ColumnLayout, Stride, compile_strides
 from writeset.hashing cimport Span, TablePlan, hash_bytes
 
 from applier.events.column_types import ColumnType
@@ -154,7 +154,7 @@ cdef int fill_table(Table* table, object table_map, TablePlan plan) except -1:
         fill_layout(&table.columns[<size_t>position], column)
         table.json_count += table.columns[<size_t>position].is_json
         table.columns[<size_t>position].wanted = not table.keys_unknown and plan.wanted[<size_t>position] != 0
-    compile_strides(table)
+    table.stride_count = compile_strides(table.columns, table.column_count, table.strides)
     return 0
 
 
@@ -163,26 +163,6 @@ cdef int fill_layout(ColumnLayout* layout, object column) except -1:
     layout.is_json = column.type == ColumnType.JSON
     layout.wanted = 1
     return 0
-
-
-cdef void compile_strides(Table* table) noexcept nogil:
-    """Columns of a fixed length that nobody wants become part of the stride to the next column."""
-    cdef ColumnLayout* column
-    cdef Stride* stride = table.strides
-    cdef uint32_t position
-    for position in range(table.column_count):
-        column = &table.columns[position]
-        stride.column = position
-        if column.prefix_bytes == 0 and not column.wanted:
-            stride.skip += column.fixed_bytes
-            continue
-        stride.prefix_bytes = column.prefix_bytes
-        stride.fixed_bytes = column.fixed_bytes if column.prefix_bytes == 0 else 0
-        stride.wanted = column.wanted
-        stride += 1
-    if stride.skip:
-        stride += 1
-    table.stride_count = <uint32_t>(stride - table.strides)
 
 
 cdef void free_table(Table* table) noexcept:

@@ -1,0 +1,3 @@
+from applier.events.net_group import FoldedGroup
+
+def split(group: FoldedGroup, low_water_mark: int) -> int: ...
