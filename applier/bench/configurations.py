@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from applier.errors import UsageError
@@ -11,6 +11,8 @@ from scheduler.grouping import GroupLimits
 
 CommitOrder = Literal["strict", "relaxed"]
 TargetGtids = Literal["preserve", "own"]
+
+DEFAULT_WORKERS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class Configuration:
 
     name: str
     kind: Literal["applier", "stock"] = "applier"
-    workers: int = 8
+    workers: int = DEFAULT_WORKERS
     group_transactions: int = 1
     net_changes: bool = False
     target_gtids: TargetGtids = "preserve"
@@ -52,38 +54,24 @@ def stock(workers: int) -> Configuration:
 
 def built(
     *,
-    group_transactions: int,
-    net_changes: bool,
-    target_gtids: TargetGtids,
-    workers: int,
-    commit_order: CommitOrder,
-    decoders: int = 4,
+    group_transactions: int = 1,
+    net_changes: bool = False,
+    target_gtids: TargetGtids = "preserve",
+    workers: int = DEFAULT_WORKERS,
+    commit_order: CommitOrder = "strict",
 ) -> Configuration:
-    """A configuration named after what it differs in, such as `net-1000-own` or `strict-1-workers-4`."""
+    """A configuration named after what it differs in, such as `net-1000-own` or `strict-1@4`."""
     kind = "net" if net_changes else "group" if group_transactions > 1 else commit_order
     parts = [kind, str(group_transactions)]
     if kind in ("net", "group") and commit_order != "strict":
         parts.append(commit_order)
     if target_gtids != "preserve":
         parts.append(target_gtids)
-    if workers != DEFAULT_WORKERS:
-        parts += ["workers", str(workers)]
-    if decoders != DEFAULT_DECODERS:
-        parts += ["decoders", str(decoders)]
+    name = "-".join(parts) + (f"@{workers}" if workers != DEFAULT_WORKERS else "")
     return Configuration(
-        "-".join(parts),
-        "applier",
-        workers,
-        group_transactions,
-        net_changes,
-        target_gtids,
-        commit_order,
-        decoders,
+        name, "applier", workers, group_transactions, net_changes, target_gtids, commit_order
     )
 
-
-DEFAULT_WORKERS = 8
-DEFAULT_DECODERS = 4
 
 NAMED = {
     configuration.name: configuration
@@ -101,12 +89,14 @@ DEFAULT_NAMES = ("strict-1", "net-100", "net-1000", "net-1000-own")
 
 
 def named(name: str) -> Configuration:
-    """Raises UsageError when there is no configuration of that name; `stock-N` is one for every N."""
-    prefix, _, workers = name.partition("-")
-    if prefix == "stock" and workers.isdigit() and int(workers) > 0:
-        return stock(int(workers))
-    if name not in NAMED:
+    """`NAME`, `NAME@WORKERS` or `stock-WORKERS`. Raises UsageError when there is no configuration of that name."""
+    prefix, _, number = name.partition("-")
+    if prefix == "stock" and number.isdecimal() and int(number) > 0:
+        return stock(int(number))
+    known, at, workers = name.partition("@")
+    if known not in NAMED or (at and not (workers.isdecimal() and int(workers) > 0)):
         raise UsageError(
-            detail=f"there is no configuration {name!r}; there are {', '.join(NAMED)} and stock-N"
+            detail=f"there is no configuration {name!r}; there are {', '.join(NAMED)}, each with @N for N workers, "
+            "and stock-N"
         )
-    return NAMED[name]
+    return replace(NAMED[known], name=name, workers=int(workers)) if at else NAMED[known]

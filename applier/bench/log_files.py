@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from applier.address import parse_url
 from applier.errors import CorruptEvent
 from applier.events.assembler import StreamAssembler
 from applier.events.batch import Batch
@@ -13,9 +15,13 @@ from applier.events.payload import inflate
 from applier.events.rows import RowDecoder
 from applier.events.scheduling import compressed
 from applier.events.table_map import TableMap
+from applier.sandbox import Server
 from applier.source.files import LogFiles
+from applier.target.keys import TargetKeys
 from writeset.definitions import TableDefinition
 from writeset.hashing import TablePlan
+
+Plans = Callable[[TableMap, int], TablePlan]
 
 
 def read_batches(files: Iterable[Path], executed: GtidSet | None = None) -> Iterator[Batch]:
@@ -54,15 +60,36 @@ def inflate_all(batch: Batch) -> None:
         inflate(batch, index)
 
 
-def count_rows(files: Iterable[Path], executed: GtidSet | None = None) -> tuple[int, int]:
-    """(transactions, rows) in the files, less those in `executed`."""
+def read_decoded(files: Iterable[Path], plans: Plans, executed: GtidSet | None = None) -> Iterator[Batch]:
+    """The same batches, inflated and decoded. Raises CorruptEvent."""
     decoder = RowDecoder()
-    transactions = rows = 0
     for batch in read_batches(files, executed):
         inflate_all(batch)
-        decoder.decode(batch, keyless)
+        decoder.decode(batch, plans)
         if batch.failure is not None:
             raise batch.failure
+        yield batch
+
+
+@contextmanager
+def plans_of(server: Server) -> Iterator[Plans]:
+    """The keys of the server's tables, each read once."""
+    known: dict[tuple[str, str], TablePlan] = {}
+    with TargetKeys(parse_url(server.url, "target", prompt=False), source_logs_cascades=True) as keys:
+
+        def plan(table_map: TableMap, sequence_number: int) -> TablePlan:
+            name = (table_map.schema, table_map.table)
+            if name not in known:
+                known[name] = keys.read_table(*name)
+            return known[name]
+
+        yield plan
+
+
+def count_rows(files: Iterable[Path], executed: GtidSet | None = None) -> tuple[int, int]:
+    """(transactions, rows) in the files, less those in `executed`."""
+    transactions = rows = 0
+    for batch in read_decoded(files, keyless, executed):
         transactions += len(batch)
         rows += batch.row_total
     return transactions, rows

@@ -154,7 +154,11 @@ class ReplayResult:
 
 
 def bench_replay(
-    bench: ReplayBench, *, folder: Path | None = None, mysqld: Path | None = None, say: Say = lambda text: None
+    bench: ReplayBench,
+    *,
+    folder: Path | None = None,
+    mysqld: Path | None = None,
+    say: Say = lambda text: None,
 ) -> ReplayResult:
     """Raises UsageError, PreflightFailed, and DataError when a replay stops on the data. A replay that ends with
     other data than the source's is told by `identical`."""
@@ -223,7 +227,9 @@ def _require_start(backlog: Backlog, target: Server) -> None:
 def _replay(backlog: Backlog, target: Server, configuration: Configuration) -> DrainResult:
     end = backlog.facts.end_gtids
     if configuration.kind == "stock":
-        return DrainResult(stock.apply(target, end), 0.0, 0, backlog.facts.transactions, 0, 0, 0, 0, Attribution())
+        return DrainResult(
+            stock.apply(target, end), 0.0, 0, backlog.facts.transactions, 0, 0, 0, 0, Attribution()
+        )
     return drain_apart(DrainRequest(backlog.source.url, target.url, end, configuration))
 
 

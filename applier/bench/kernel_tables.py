@@ -1,0 +1,90 @@
+"""What `bench pipeline`, `bench decode` and `bench index` found, as tables. They take what the JSON holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from applier.bench.output import number_table, on_machine
+
+Facts = Mapping[str, Any]
+
+
+def pipeline_tables(facts: Facts) -> list[Table]:
+    speed = number_table(
+        f"Flow without servers, {facts['workload']}: {facts['transactions']:,} transactions, {facts['rows']:,} rows",
+        "log",
+        "group",
+        "decoders",
+        "trx/s",
+        "MB/s",
+        "trx/s/core",
+        "µs CPU",
+        "µs Python",
+        caption=on_machine(facts),
+    )  # fmt: skip
+    for run in facts["runs"]:
+        speed.add_row(
+            "compressed" if run["compressed"] else "plain",
+            f"{run['group_transactions']:,}",
+            str(run["decoders"]),
+            f"{run['transactions_per_second']:,}",
+            f"{run['bytes_per_second'] / 1e6:,.0f}",
+            f"{run['transactions_per_second_per_core']:,}",
+            f"{run['nanoseconds_per_transaction'] / 1000:.1f}",
+            f"{run['python_microseconds_per_transaction']:.1f}",
+        )
+    stages = number_table(
+        "Its stages, in groups", "stage", "ns a transaction", "transactions/s a core", "busy", "was the limit"
+    )
+    for name, stage in facts["stages"].items():
+        stages.add_row(
+            name,
+            f"{stage['nanoseconds_per_transaction']:,}",
+            f"{stage['transactions_per_second_per_core'] or 0:,}",
+            f"{stage['busy_share']:.0%}",
+            f"{stage['limit_share']:.0%}",
+        )
+    return [speed, stages]
+
+
+def decode_table(facts: Facts) -> Table:
+    table = number_table(
+        f"Decoding on one core, {facts['workload']}: {facts['rows']:,} rows, {facts['bytes'] / 1e6:,.0f} MB",
+        "what", "rows/s", "MB/s", "ratio",
+        caption=on_machine(facts),
+    )  # fmt: skip
+    library = facts["mysql_replication_rows_per_second"]
+    with_framing = facts["rows_per_second_with_framing"]
+    bytes_per_row = facts["bytes"] / facts["rows"]
+    for name, rate in (
+        ("keys and spans", facts["rows_per_second"]),
+        ("with framing and checksums", with_framing),
+        ("mysql-replication", library),
+    ):
+        table.add_row(name, f"{rate:,}", f"{rate * bytes_per_row / 1e6:,.1f}", f"{rate / library:,.0f} x")
+    return table
+
+
+def index_table(facts: Facts) -> Table:
+    table = number_table(
+        f"Index of last writers, {facts['keys']:,} keys",
+        "keys", "layout", "ns a key", "MiB", "checkpoints", "checkpoint µs",
+        caption=on_machine(facts),
+    )  # fmt: skip
+    for keys, one in ((facts["workload"], facts), ("random", facts["random"])):
+        for layout, prefix in (("ours", ""), ("study", "study_layout_")):
+            table.add_row(
+                keys,
+                layout,
+                f"{one[f'{prefix}ns_per_key']:.1f}",
+                f"{one[f'{prefix}bytes'] / 2**20:,.1f}",
+                f"{one[f'{prefix}checkpoints']:,}",
+                f"{one[f'{prefix}checkpoint_microseconds']:,.1f}",
+            )
+        table.add_row(
+            keys, "Python dict", f"{one['dict_ns_per_key']:.1f}", f"{one['dict_bytes'] / 2**20:,.1f}", "", ""
+        )
+    return table
