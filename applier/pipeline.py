@@ -103,7 +103,9 @@ class Pipeline:
         self.reader = Reader(
             open_stream, self.undecoded, self.catalog, executed=executed, until=until, stopping=self.stopping
         )
-        self.dependencies = Dependencies(BucketIndex(), use_source_bounds=settings.use_source_bounds)
+        self.dependencies = Dependencies(
+            BucketIndex(), use_source_bounds=settings.use_source_bounds, row_by_row=settings.net_changes
+        )
         encoder = UnitEncoder(packet_bytes_max=packet_bytes_max)
         self.workers = [
             Worker(number, target, self.work, self.clock, encoder, self, groups)

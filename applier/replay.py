@@ -170,7 +170,11 @@ class Replay:
             executed = checkpoint.executed()
             if until is not None and until <= executed:
                 return
-            groups = None if mode is GtidMode.KEPT else Groups(checkpoint, executed)
+            groups = (
+                None
+                if mode is GtidMode.KEPT
+                else Groups(checkpoint, executed, net_changes=settings.pipeline.net_changes)
+            )
             self._run_pipeline(identity, executed, until, groups, checkpoint.packet_bytes_max())
 
     def _run_pipeline(

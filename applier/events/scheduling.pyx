@@ -1,9 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
 """A decoded batch as the scheduler sees it: dependencies for all its transactions, and cutting it into units."""
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp
 from applier.events.batch cimport (
-    T_BARRIER, T_COMPRESSED, T_DDL, T_FIRST_PART, T_KEYS_UNKNOWN, T_LAST_PART, T_ROWS, T_SCHEMA, T_STATEMENTS, Batch, Transaction)
+    T_BARRIER, T_CHECKPOINT, T_COMPRESSED, T_DDL, T_FIRST_PART, T_KEYS_UNKNOWN, T_LAST_PART, T_ROWS, T_SCHEMA, T_STATEMENTS, Batch, Transaction)
 from writeset.buckets cimport BucketIndex
 
 from scheduler.grouping import Cut
@@ -50,11 +51,34 @@ cdef class Dependencies:
     cdef readonly BucketIndex index
     cdef SourceClock source_clock
     cdef bint use_source_bounds
+    cdef bint row_by_row
+    cdef uint32_t* counting                # 1, 2, 3 …: every touch is told apart
+    cdef size_t counting_capacity
 
-    def __init__(self, BucketIndex index, *, bint use_source_bounds=True):
+    def __init__(self, BucketIndex index, *, bint use_source_bounds=True, bint row_by_row=False):
+        """`row_by_row`: tell for each touch what it alone waits for, in Batch.touch_waits."""
         self.index = index
         self.source_clock = SourceClock()
         self.use_source_bounds = use_source_bounds
+        self.row_by_row = row_by_row
+
+    def __dealloc__(self):
+        free(self.counting)
+
+    cdef int count_to(self, size_t count) except -1 nogil:
+        cdef size_t capacity = max(count, self.counting_capacity * 2)
+        if count <= self.counting_capacity:
+            return 0
+        free(self.counting)
+        self.counting_capacity = 0
+        self.counting = <uint32_t*>malloc(capacity * sizeof(uint32_t))
+        if self.counting is NULL:
+            with gil:
+                raise MemoryError
+        while self.counting_capacity < capacity:
+            self.counting[self.counting_capacity] = <uint32_t>(self.counting_capacity + 1)
+            self.counting_capacity += 1
+        return 0
 
     def schedule(self, Batch batch, uint64_t low_water_mark):
         """Batches must come in log order. Runs without the GIL."""
@@ -62,6 +86,7 @@ cdef class Dependencies:
         cdef Transaction* t
         cdef uint64_t bound
         cdef const uint64_t* ahead = batch.touches.hashes + batch.touches.count
+        cdef uint64_t* waits = batch.ensure_touch_waits() if self.row_by_row else NULL
         with nogil:
             self.index.set_low_water_mark(low_water_mark)
             for i in range(batch.transaction_count):
@@ -73,9 +98,29 @@ cdef class Dependencies:
                     bound = self.source_clock.bound(t)
                 if not self.use_source_bounds:
                     bound = UNKNOWN
-                t.last_committed = self.index.assign_one(
-                    t.sequence_number, batch.touches.hashes + t.touch_first, batch.touches.modes + t.touch_first,
-                    t.touch_count, (t.flags & T_BARRIER) != 0, bound, ahead)
+                if waits is NULL:
+                    t.last_committed = self.index.assign_one(
+                        t.sequence_number, batch.touches.hashes + t.touch_first, batch.touches.modes + t.touch_first,
+                        t.touch_count, (t.flags & T_BARRIER) != 0, bound, ahead)
+                else:
+                    self.assign_touches(batch, t, bound, waits + t.touch_first)
+                if self.index.floor == t.sequence_number:
+                    t.flags |= T_CHECKPOINT
+
+    cdef int assign_touches(self, Batch batch, Transaction* t, uint64_t bound, uint64_t* waits) except -1 nogil:
+        """The source's bound holds for a transaction as a whole, so for each of its touches too."""
+        cdef size_t i
+        self.count_to(t.touch_count)
+        t.last_committed = self.index.assign_rows(
+            t.sequence_number, batch.touches.hashes + t.touch_first, batch.touches.modes + t.touch_first,
+            self.counting, t.touch_count, (t.flags & T_BARRIER) != 0, waits)
+        if t.flags & T_BARRIER or bound >= t.last_committed:
+            return 0
+        bound = max(bound, self.index.floor)
+        t.last_committed = min(t.last_committed, bound)
+        for i in range(t.touch_count):
+            waits[i] = min(waits[i], bound)
+        return 0
 
 
 def cut(Batch batch, size_t start, uint64_t transactions_max, uint64_t bytes_max, uint64_t unit_first):
@@ -101,6 +146,8 @@ def cut(Batch batch, size_t start, uint64_t transactions_max, uint64_t bytes_max
                 needs = t.last_committed
             size += t.byte_count
             i += 1
+            if t.flags & T_CHECKPOINT:
+                break
     return Cut(i, batch.transactions[start].sequence_number, batch.transactions[i - 1].sequence_number, needs, size,
                False, True, True)
 
@@ -153,6 +200,11 @@ def last_commit_microseconds(Batch batch):
     """When the last transaction was committed on its first server, microseconds since the epoch; 0 if not told."""
     cdef Transaction* t = &batch.transactions[batch.transaction_count - 1]
     return t.original_commit_microseconds
+
+
+def is_barrier(Batch batch, size_t index):
+    """Whether a scheduled transaction runs alone."""
+    return bool(batch.transactions[index].flags & T_BARRIER)
 
 
 def is_rows(Batch batch, size_t index):

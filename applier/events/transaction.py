@@ -24,6 +24,7 @@ class TransactionFlag(IntFlag):
     XA = 512
     KEYS_UNKNOWN = 1024
     SCHEMA = 2048
+    CHECKPOINT = 4096
 
 
 @dataclass(frozen=True, slots=True)

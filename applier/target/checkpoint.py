@@ -127,7 +127,9 @@ class Checkpoint:
         for statement in CREATE:
             self._value(statement)
         columns = "channel, owner, executed, file, position"
-        self._value(f"INSERT IGNORE INTO {SCHEMA}.progress ({columns}) VALUES (%s, 0, '', '', 0)", self.channel)
+        self._value(
+            f"INSERT IGNORE INTO {SCHEMA}.progress ({columns}) VALUES (%s, 0, '', '', 0)", self.channel
+        )
         # Waits for a commit of an earlier run that is under way; after it, that run commits nothing more.
         self._value(f"UPDATE {SCHEMA}.progress SET owner = owner + 1 WHERE channel = %s", self.channel)
         self.owner = int(self._value(f"SELECT owner FROM {SCHEMA}.progress WHERE channel = %s", self.channel))

@@ -14,8 +14,9 @@ from scheduler.grouping import Unit
 class Groups:
     """Shared by the workers of a pipeline. `executed`: what the target has at the start."""
 
-    def __init__(self, checkpoint: Checkpoint, executed: GtidSet) -> None:
+    def __init__(self, checkpoint: Checkpoint, executed: GtidSet, *, net_changes: bool = False) -> None:
         self.checkpoint = checkpoint
+        self.net_changes = net_changes
         self._marker = ProgressMarker(executed)
         self._keeper = GtidKeeper(checkpoint) if checkpoint.mode is GtidMode.PURGED else None
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from applier.errors import ApplyError
 from applier.events.batch import Batch
-from applier.events.scheduling import is_rows, tables_of
+from applier.events.net_changes import fold
+from applier.events.net_events import folded_packets
+from applier.events.net_group import FoldedGroup
+from applier.events.scheduling import is_barrier, is_rows, tables_of
 from applier.events.statement import rows_packets, transaction_packets
 from applier.target.retry import HINTS
 from applier.target.wire import ServerReplied
@@ -40,6 +43,20 @@ class UnitEncoder:
         slices = [(piece.batch, piece.first, piece.end) for piece in unit.slices]
         head = (b"BEGIN", 1) if unit.first_part else (b"", 0)
         return rows_packets(slices, *head, packet_bytes_max=self.packet_bytes_max)
+
+    def folds(self, unit: Unit[Batch]) -> bool:
+        """Whether the net changes of the unit may be sent instead of its events."""
+        piece = unit.slices[0]
+        return not is_barrier(piece.batch, piece.first)
+
+    def fold(self, unit: Unit[Batch]) -> FoldedGroup:
+        """The net changes of a unit."""
+        return fold([(piece.batch, piece.first, piece.end) for piece in unit.slices])
+
+    def folded_packets(self, group: FoldedGroup, part: int, *, begins: bool) -> Packets:
+        """BEGIN (if it begins with them); BINLOG with the net changes of the part."""
+        head = (b"BEGIN", 1) if begins else (b"", 0)
+        return folded_packets(group, *head, packet_bytes_max=self.packet_bytes_max, part=part)
 
     def gtid(self, unit: Unit[Batch]) -> str:
         """Of the unit's first transaction, for messages."""

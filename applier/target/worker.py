@@ -13,6 +13,8 @@ from typing import Final, Protocol
 from applier.address import ServerAddress
 from applier.errors import ApplierError, Fenced, LinkLost, RetriesExhausted, UnexpectedFailure
 from applier.events.batch import Batch
+from applier.events.hand_off import split
+from applier.events.net_events import EVERYTHING, HELD, READY
 from applier.events.scheduling import row_count
 from applier.target import retry, statements
 from applier.target.checkpoint import COMMIT_REPLIES, FENCED_CODE
@@ -52,6 +54,7 @@ class WorkerState:
     transactions: int = 0
     rows: int = 0
     units: int = 0
+    rows_saved: int = 0  # by net changes
     retries: int = 0
     rolled_back_for_others: int = 0
     last_error: str = ""
@@ -158,7 +161,9 @@ class Worker(threading.Thread):
             return self._run_parts
         if not self._encoder.is_rows(unit):
             return self._run_statements
-        return self._run_rows if self._groups is None else self._run_group
+        if self._groups is None:
+            return self._run_rows
+        return self._run_folded if self._groups.net_changes and self._encoder.folds(unit) else self._run_group
 
     def _prepare_retry(self, unit: Unit[Batch], error: ServerReplied, attempts: int, alone: bool) -> None:
         """Rolls back and waits for a good moment. Raises the error itself when there is nothing to retry."""
@@ -215,6 +220,7 @@ class Worker(threading.Thread):
         if ticket.decision is Decision.ABANDON:
             raise ClockStopped
         session.execute_sql("SET gtid_next='AUTOMATIC'")
+        self._clock.give_way(unit.sequence_first)
         return False
 
     def _committed(self, unit: Unit[Batch]) -> None:
@@ -242,6 +248,35 @@ class Worker(threading.Thread):
         self._wait_for_dependencies(unit.last_committed)
         self._execute(unit, packets)
         return self._commit_in_turn(unit)
+
+    def _run_folded(self, unit: Unit[Batch]) -> bool:
+        """The net changes of many transactions. Rows that no earlier group holds run at once, the others after it."""
+        group = self._encoder.fold(unit)
+        wait_for = split(group, self._clock.low_water_mark)
+        begun = False
+        if wait_for:
+            ready = self._encoder.folded_packets(group, READY, begins=True)
+            begun = group.events_out > 0
+            if begun:
+                self._execute(unit, ready)
+                if not self._hold_until(unit, wait_for):
+                    return False
+            else:
+                self._wait_for_dependencies(wait_for)
+        part = HELD if begun else EVERYTHING
+        self._execute(unit, self._encoder.folded_packets(group, part, begins=not begun))
+        self.state.rows_saved += group.rows_in - group.rows_out
+        return self._commit_in_turn(unit)
+
+    def _hold_until(self, unit: Unit[Batch], sequence_number: int) -> bool:
+        """Waits with part of the unit executed; False when it was rolled back because it may block an earlier one."""
+        self.state.activity = "waiting for rows of an earlier group"
+        started = time.monotonic()
+        reached = self._clock.wait_holding(unit.sequence_first, sequence_number)
+        self.state.dependency_wait_seconds += time.monotonic() - started
+        if not reached:
+            self.session.roll_back()
+        return reached
 
     def _run_parts(self, unit: Unit[Batch]) -> bool:
         """A transaction too large for memory: executed part by part as it arrives, alone on the target."""
