@@ -14,12 +14,13 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from applier.backoff import Backoff
-from applier.errors import LinkLost, SourceLost, Unreachable
+from applier.errors import ApplierError, LinkLost, SourceError, SourceLost, Unreachable
 from applier.events.assembler import StreamAssembler
 from applier.events.batch import Batch
 from applier.events.gtid import GtidSet
 from applier.events.scheduling import (
     changes_schema,
+    clear_failure,
     gtid_ranges,
     keep_first,
     last_commit_microseconds,
@@ -30,6 +31,7 @@ from scheduler.queues import BoundedQueue
 
 log = logging.getLogger(__name__)
 
+STABLE_SECONDS: Final = 30.0  # a link that has held so long without news is not a failing one
 READ_TIMEOUT_SECONDS: Final = 0.25  # how soon a stop is noticed on a silent link
 
 
@@ -38,6 +40,7 @@ class Stream(Protocol):
 
     def read_into(self, buffer: memoryview, timeout_seconds: float) -> int: ...
     def has_more(self) -> bool: ...
+    def refusal(self, code: int, message: str) -> ApplierError: ...
     def close(self) -> None: ...
 
 
@@ -109,18 +112,20 @@ class Reader:
     def _read(self, assembler: StreamAssembler, backoff: Backoff) -> None:
         stream = self._stream
         assert stream is not None
+        opened, begun = time.monotonic(), self.next_sequence_number
         while not self._done():
             got = stream.read_into(assembler.writable(), READ_TIMEOUT_SECONDS)
             if got == 0:
                 continue
             self.last_read_monotonic = time.monotonic()
             self.bytes += got
-            backoff.reset()
             assembler.received(got)
             flush = not stream.has_more()
             while not self._done() and (batch := assembler.take(flush)) is not None:
                 self._hand_out(batch)
             self.file, self.position = assembler.file, assembler.position
+            if self.next_sequence_number > begun or self.last_read_monotonic - opened > STABLE_SECONDS:
+                backoff.reset()
             if assembler.ended:
                 # So a source that shuts down ends a waiting dump, before it closes the link (seen with 9.7).
                 raise LinkLost(role="source", detail="the source ended the dump: it is shutting down")
@@ -137,9 +142,22 @@ class Reader:
             if changes_schema(batch):
                 self._catalog.note_ddl(batch.last_sequence_number)
         self.batches += 1
+        refusal = self._refusal(batch)
+        if refusal is not None:
+            clear_failure(batch)
         self._output.put(batch, batch.memory_bytes)
+        if refusal is not None:
+            raise refusal
         if batch.failure is not None:  # raised by the scheduler once everything before it is applied
             self._ended = True
+
+    def _refusal(self, batch: Batch) -> LinkLost | None:
+        """An error of the source that only means: connect again (it is shutting down, our session was killed …)."""
+        failure, stream = batch.failure, self._stream
+        if isinstance(failure, SourceError) and "code" in failure.facts and stream is not None:
+            meaning = stream.refusal(failure.facts["code"], failure.facts["message"])
+            return meaning if isinstance(meaning, LinkLost) else None
+        return None
 
     def _receive(self, batch: Batch, first: int, end: int) -> None:
         for sid, tag, first_number, last_number in gtid_ranges(batch, first, end):

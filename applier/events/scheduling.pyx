@@ -245,3 +245,8 @@ def end_position(Batch batch, size_t index):
 def keep_first(Batch batch, size_t count):
     """Takes all but the first `count` transactions off a batch that was not decoded yet."""
     batch.transaction_count = min(count, batch.transaction_count)
+
+
+def clear_failure(Batch batch):
+    """The bad end of a batch turned out to be none that its consumer must know of."""
+    batch.failure = None
