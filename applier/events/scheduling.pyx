@@ -22,11 +22,6 @@ cdef class SourceClock:
     it is in is bounded by the run's start: everything before it has a lower number of ours.
     """
 
-    cdef uint64_t epoch
-    cdef int64_t run_source_first
-    cdef int64_t expected
-    cdef uint64_t run_first
-
     cdef uint64_t bound(self, const Transaction* t) noexcept nogil:
         """Upper bound for last_committed in our numbers; UNKNOWN when the source gave none."""
         if t.source_sequence_number <= 0:
