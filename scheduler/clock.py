@@ -66,6 +66,7 @@ class Clock:
         ] = []  # heap of (sequence number, tie breaker, wake-up)
         self._holders: dict[int, threading.Lock] = {}  # by first sequence number: waiting with locks held
         self._tie = 0
+        self._blocked: set[int] = set()  # last sequence numbers of units that wait for a lock of later ones
 
     # --- dependency waits ------------------------------------------------------------------------
 
@@ -89,6 +90,8 @@ class Clock:
         with self._lock:
             if self.low_water_mark >= sequence_number:
                 return True
+            if self._blocked_before(first):
+                return False
             wake = self._holders[first] = self._enqueue(sequence_number)
         wake.acquire()
         with self._lock:
@@ -124,6 +127,8 @@ class Clock:
                 ready: Ticket | None = ticket._decide(Decision.ABANDON)
             elif not self.ordered or self.low_water_mark == ticket.first - 1:
                 ready = ticket._decide(Decision.COMMIT)
+            elif self._blocked_before(ticket.first):
+                ready = ticket._decide(Decision.ROLLBACK)
             else:
                 self._turns[ticket.first] = ticket
                 ready = None
@@ -168,11 +173,14 @@ class Clock:
     # --- when something goes wrong ---------------------------------------------------------------
 
     def roll_back_later_than(self, sequence_number: int) -> int:
-        """Rolls back every executed unit after `sequence_number` that waits for its turn; they will run again.
+        """Rolls back every unit after `sequence_number` that waits for its turn, or comes to wait for it before
+        `sequence_number` is committed; they will run again, after `give_way`.
 
         For a unit that waits for a lock which one of them may hold. Units that wait for a dependency with locks
         held are told to do the same. Returns how many there were."""
         with self._lock:
+            self._blocked = {blocked for blocked in self._blocked if blocked > self.low_water_mark}
+            self._blocked.add(sequence_number)
             wakes = [self._holders.pop(first) for first in list(self._holders) if first > sequence_number]
             if wakes:
                 self._waits = [wait for wait in self._waits if wait[2] not in wakes]
@@ -180,6 +188,19 @@ class Clock:
         for wake in wakes:
             wake.release()
         return len(wakes) + self._release_turns(sequence_number, Decision.ROLLBACK)
+
+    def give_way(self, first: int) -> None:
+        """For a unit (its first sequence number) that was rolled back for an earlier one: returns once that one has
+        committed. Before that it would take the same lock again. Raises ClockStopped."""
+        with self._lock:
+            blocked = self._blocked_before(first)
+        self.wait_for(blocked)
+
+    def _blocked_before(self, first: int) -> int:
+        """Sequence number up to which a unit has to let others go first; 0 when nobody is blocked."""
+        if not self._blocked:
+            return 0
+        return max((blocked for blocked in self._blocked if self.low_water_mark < blocked < first), default=0)
 
     def fail(self, sequence_number: int) -> None:
         """The unit that starts at `sequence_number` has failed for good: it and all after it will not commit."""

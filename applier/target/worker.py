@@ -276,6 +276,7 @@ class Worker(threading.Thread):
         self.state.dependency_wait_seconds += time.monotonic() - started
         if not reached:
             self.session.roll_back()
+            self._clock.give_way(unit.sequence_first)
         return reached
 
     def _run_parts(self, unit: Unit[Batch]) -> bool:
