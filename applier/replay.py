@@ -95,6 +95,7 @@ class Replay:
         self._earlier = Progress()
         self._stopping = threading.Event()
         self._aborted = False
+        self.reached_the_end = False  # the wanted end, not a drain
         self._progress_at_failure = 0
         self._source_logs_cascades = False
 
@@ -127,6 +128,7 @@ class Replay:
         while not self._stopping.is_set():
             try:
                 self._run_once(identity, until)
+                self.reached_the_end = not self._stopping.is_set()
                 break
             except (LinkLost, Unreachable) as error:
                 if self._stopping.is_set():

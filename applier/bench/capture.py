@@ -9,6 +9,7 @@ from pathlib import Path
 from applier.address import parse_url
 from applier.bench.backlog import Backlog
 from applier.connection import connect
+from applier.errors import ApplierError, SourceError
 from applier.events.assembler import StreamAssembler
 from applier.source.dump import FromGtids
 from applier.source.registration import ReplicaIdentity
@@ -63,6 +64,10 @@ class CapturedStream:
 
     def has_more(self) -> bool:
         return self._left > 0
+
+    def refusal(self, code: int, message: str) -> ApplierError:
+        """What an error packet in the capture stands for."""
+        return SourceError(detail=f"{message} ({code})")
 
     def close(self) -> None:
         self._file.close()

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Literal
 
@@ -94,6 +95,11 @@ log = logging.getLogger(__name__)
 @click.option(
     "--stop-at-end", is_flag=True, help="End when everything that the source had at the start is applied."
 )
+@click.option(
+    "--hand-over",
+    is_flag=True,
+    help="With --stop-at-end: leave the target ready for stock replication by auto-position, and print how.",
+)
 @click.option("--until-gtid-set", metavar="SET", help="End when this set is applied.")
 @click.option(
     "--server-id",
@@ -111,6 +117,14 @@ log = logging.getLogger(__name__)
     help="In a row, before giving up with exit code 75.",
 )
 @click.option("--check/--no-check", "check_first", default=True, help="Check the preconditions first.")
+@click.option(
+    "--record-schedule",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    envvar="APPLIER_RECORD_SCHEDULE",
+    show_envvar=True,
+    help="Write there what ran when and which keys it touched (as hashes), to prove or study the schedule.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
 def run(
     defaults_file: str | None,
@@ -125,10 +139,12 @@ def run(
     target_gtids: Literal["preserve", "own"],
     channel: str,
     stop_at_end: bool,
+    hand_over: bool,
     until_gtid_set: str | None,
     server_id: int | None,
     reconnect_attempts: int,
     check_first: bool,
+    record_schedule: Path | None,
     as_json: bool,
 ) -> None:
     """Replay the source's binary log into the target, from what the target has executed, until stopped.
@@ -137,6 +153,8 @@ def run(
     The second aborts."""
     if stop_at_end and until_gtid_set is not None:
         raise click.UsageError("--stop-at-end and --until-gtid-set exclude each other")
+    if hand_over and (not stop_at_end or target_gtids != "preserve"):
+        raise click.UsageError("--hand-over needs --stop-at-end and --target-gtids preserve")
     settings = RunSettings(
         source=source,
         target=target,
@@ -147,6 +165,7 @@ def run(
             group=GroupLimits(group_transactions, group_bytes),
             target_gtids=target_gtids,
             net_changes=group_transactions > 1 if net_changes is None else net_changes,
+            record_schedule=record_schedule,
         ),
         channel=channel,
         stop_at_end=stop_at_end,
@@ -160,8 +179,10 @@ def run(
     with drained_by_signals(replay), report_progress(replay.progress):
         summary = replay.run()
     seconds = time.monotonic() - started
+    take_over = hand_over_statements(source) if hand_over and replay.reached_the_end else ""
     if as_json:
-        json.dump(dataclasses.asdict(summary) | {"seconds": round(seconds, 3)}, sys.stdout)
+        facts = dataclasses.asdict(summary) | {"seconds": round(seconds, 3)}
+        json.dump(facts | ({"hand_over": take_over} if hand_over else {}), sys.stdout)
         print()
     else:
         rate = summary.transactions / seconds if seconds else 0.0
@@ -170,6 +191,17 @@ def run(
             f"({rate:,.0f} transactions/s), {summary.retries} retries, {summary.reconnects} reconnects",
             err=True,
         )
+        if take_over:
+            click.echo(take_over)
+
+
+def hand_over_statements(source: ServerAddress) -> str:
+    """What makes the target a stock replica of the source, or makes one go on that was stopped."""
+    return (
+        f"CHANGE REPLICATION SOURCE TO SOURCE_HOST='{source.host}', SOURCE_PORT={source.port}, "
+        "SOURCE_USER='<replication account>', SOURCE_PASSWORD='<its password>', SOURCE_AUTO_POSITION=1;\n"
+        "START REPLICA;"
+    )
 
 
 @contextmanager

@@ -212,18 +212,18 @@ def channels(it: Situation) -> Iterable[Finding]:
             f"GRANT REPLICATION CLIENT ON *.* TO {it.target.account}",
         )
         return
-    running = [row for row in rows if "Yes" in (_column(row, "SQL_Running"), _column(row, "IO_Running"))]
+    running = [row for row in rows if _column(row, "SQL_Running") == "Yes"]
     if running:
         yield failure(
             "target.replication_channels",
-            f"the target is a replica itself, {len(running)} channel(s) run: two appliers write",
-            "STOP REPLICA; RESET REPLICA ALL",
+            f"the target is a replica itself, {len(running)} channel(s) apply: two appliers write",
+            "STOP REPLICA SQL_THREAD",
         )
     elif rows:
         yield warning(
             "target.replication_channels",
-            "a stopped channel is configured on the target",
-            "RESET REPLICA ALL",
+            "a channel whose SQL thread is stopped is configured on the target: leave it stopped meanwhile",
+            "RESET REPLICA ALL, unless it is to take over again",
         )
     else:
         yield ok("target.replication_channels", "none")

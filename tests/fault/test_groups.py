@@ -163,16 +163,36 @@ def test_group_that_fails_commits_what_is_before_the_guilty_transaction(
     assert_same_rows(source, target)
 
 
-def test_stock_replica_takes_over_from_groups_by_auto_position(source: Server, target: Server) -> None:
-    write(source, 200, seed=1)
-    Replay(settings(source, target, "preserve")).run()
+def test_stock_replica_that_fell_behind_is_caught_up_and_goes_on(source: Server, target: Server) -> None:
+    make_replica(target, source)
+    write(source, 50, seed=1)
+    wait_until(lambda: executed(source) <= executed(target))
+    target.execute("STOP REPLICA SQL_THREAD")
+    write(source, 500, seed=2)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "applier", "run", "--source", source.url, "--target", target.url),
+            *("--group-transactions", "100", "--stop-at-end", "--hand-over"),
+        ],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "SOURCE_AUTO_POSITION=1" in done.stdout
     assert executed(target) == executed(source)
-    target.execute(
+    target.execute("START REPLICA")
+    write(source, 50, seed=3)
+    wait_until(lambda: executed(source) <= executed(target))
+    assert executed(target) == executed(source)
+    assert_same_rows(source, target)
+
+
+def make_replica(replica: Server, source: Server) -> None:
+    replica.execute(
         "CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT=%s, SOURCE_USER='root',"
         " SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1",
         (source.port,),
     )
-    target.execute("START REPLICA")
-    write(source, 50, seed=2)
-    wait_until(lambda: executed(source) <= executed(target))
-    assert_same_rows(source, target)
+    replica.execute("START REPLICA")
