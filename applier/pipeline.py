@@ -12,6 +12,8 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Final, Literal
 
 from applier.address import ServerAddress
@@ -19,17 +21,20 @@ from applier.decoder import Decoder
 from applier.errors import ApplierError, UnexpectedFailure, UsageError
 from applier.events.batch import Batch
 from applier.events.gtid import GtidSet
+from applier.events.schedule_record import transaction_records
 from applier.events.scheduling import Dependencies, cut
 from applier.reader import Reader, Stream
 from applier.target.checkpoint import GtidMode
 from applier.target.groups import Groups
+from applier.target.recorded_worker import RecordedWorker
 from applier.target.schema import Catalog, ReadTable
 from applier.target.units import UnitEncoder
 from applier.target.worker import Worker
 from scheduler.clock import Clock, ClockStopped
 from scheduler.dispatch import WorkQueue
-from scheduler.grouping import GroupLimits
+from scheduler.grouping import GroupLimits, Unit
 from scheduler.queues import BoundedQueue, QueueAborted
+from scheduler.recording import ScheduleRecorder
 from scheduler.reorder import Reorder
 from writeset.buckets import BucketIndex
 
@@ -53,6 +58,7 @@ class PipelineSettings:
     use_source_bounds: bool = True
     target_gtids: Literal["preserve", "own"] = "preserve"
     net_changes: bool = False
+    record_schedule: Path | None = None  # appended to, see scheduler.recording
 
     def __post_init__(self) -> None:
         """Raises UsageError for what contradicts itself."""
@@ -83,7 +89,9 @@ class Pipeline:
         groups: Groups | None = None,
         packet_bytes_max: int = 64 << 20,
     ) -> None:
-        """`groups` is needed unless settings.gtid_mode is KEPT; `packet_bytes_max`: the target's max_allowed_packet."""
+        """`groups` is needed unless settings.gtid_mode is KEPT; `packet_bytes_max`: the target's max_allowed_packet.
+
+        Raises UsageError when the schedule cannot be recorded."""
         self.settings = settings
         self.stopping = threading.Event()
         self.failure: ApplierError | None = None
@@ -107,8 +115,10 @@ class Pipeline:
             BucketIndex(), use_source_bounds=settings.use_source_bounds, row_by_row=settings.net_changes
         )
         encoder = UnitEncoder(packet_bytes_max=packet_bytes_max)
-        self.workers = [
-            Worker(number, target, self.work, self.clock, encoder, self, groups)
+        self.recorder = _recorder(settings)
+        new_worker = Worker if self.recorder is None else partial(RecordedWorker, recorder=self.recorder)
+        self.workers: list[Worker] = [
+            new_worker(number, target, self.work, self.clock, encoder, self, groups)
             for number in range(settings.workers)
         ]
         self._front = [threading.Thread(target=self._guard, args=(self._read,), name="reader", daemon=True)]
@@ -133,6 +143,8 @@ class Pipeline:
     # --- life ------------------------------------------------------------------------------------
 
     def start(self) -> None:
+        if self.recorder is not None:
+            self.recorder.start()
         for thread in self.threads:
             thread.start()
 
@@ -146,6 +158,8 @@ class Pipeline:
         self.clock.stop()
         for thread in self._front:
             thread.join()
+        if self.recorder is not None:
+            self.recorder.close(self.clock.low_water_mark)
         return True
 
     def drain(self) -> None:
@@ -217,3 +231,26 @@ class Pipeline:
                 self.clock.wait_for(scheduled)
                 raise batch.failure
         self.work.close()
+
+
+def _recorder(settings: PipelineSettings) -> ScheduleRecorder[Batch] | None:
+    if settings.record_schedule is None:
+        return None
+    try:
+        return ScheduleRecorder(
+            settings.record_schedule,
+            _describe,
+            ordered=settings.ordered,
+            source_bounds=settings.use_source_bounds,
+            workers=settings.workers,
+        )
+    except OSError as error:
+        raise UsageError(detail=f"--record-schedule {settings.record_schedule}: {error.strerror}") from error
+
+
+def _describe(unit: Unit[Batch], held: list[bytes] | None) -> bytes:
+    flags = held if held is not None else [None] * len(unit.slices)
+    return b"".join(
+        transaction_records(piece.batch, piece.first, piece.end, rows)
+        for piece, rows in zip(unit.slices, flags, strict=True)
+    )

@@ -32,6 +32,10 @@ class BoundedQueue(Generic[Item]):
     def __len__(self) -> int:
         return len(self._items)
 
+    @property
+    def aborted(self) -> bool:
+        return self._aborted
+
     def put(self, item: Item, size_bytes: int) -> None:
         with self._not_full:
             while (

@@ -1,0 +1,3 @@
+from applier.events.batch import Batch
+
+def transaction_records(batch: Batch, first: int, end: int, held: bytes | None = None) -> bytes: ...
