@@ -55,6 +55,7 @@ class _Statements:
         self.keep_gtid = keep_gtid and bool(self.info.gtid)
         self.in_transaction = False
         self.only_binlog = False
+        self.state_set = False
         self.no_database: ServerReplied | None = None  # the default database is not on the target
         self.committed = False
         self.rows: list[int] = []  # table maps and row events that wait to go out together
@@ -84,7 +85,8 @@ class _Statements:
                 handler(data)
             self._send_rows()
         finally:
-            if not self.only_binlog:  # else the worker does it, after the COMMIT
+            # After CREATE TABLE … SELECT, in this part or an earlier one, the worker does it, when all is committed.
+            if self.state_set and not self.only_binlog:
                 self.session.forget_variables()
         if self.info.flags & TransactionFlag.ROLLBACK and not self.committed:
             self._roll_back()
@@ -150,6 +152,7 @@ class _Statements:
                 )
 
     def _set_state(self, query: Query) -> None:
+        self.state_set = True
         if query.use_database:
             self._use(query.database)
         self.session.set_variables(query.variables | {"timestamp": query.timestamp})
@@ -172,6 +175,7 @@ class _Statements:
     def _speak_utf8(self, name: str) -> None:
         """For a name in a statement of ours, while the character set of the last statement is in force."""
         if not name.isascii():
+            self.state_set = True
             self.session.set_variables({"character_set_client": "utf8mb4"})
 
     def _integer_variable(self, data: bytes) -> None:
