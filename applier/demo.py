@@ -15,6 +15,7 @@ from applier.sandbox import Sandbox, Server
 from applier.settings import RunSettings
 from applier.verify import VerifyOptions, verify
 from applier.workload import workload_named
+from scheduler.grouping import GroupLimits
 
 LAG_SAMPLE_SECONDS = 0.2
 
@@ -29,6 +30,7 @@ class DemoSettings:
     terminals: int = 4
     workers: int = 8
     seed: int = 1
+    group_transactions: int = 100
     mysqld: str | None = None
 
 
@@ -71,7 +73,11 @@ class Demo:
     def _replay_under_load(self, source: Server, target: Server) -> DemoSummary:
         settings = self.settings
         addresses = _address(source, "source"), _address(target, "target")
-        pipeline = PipelineSettings(workers=settings.workers)
+        pipeline = PipelineSettings(
+            workers=settings.workers,
+            group=GroupLimits(settings.group_transactions),
+            net_changes=settings.group_transactions > 1,
+        )
         self._replay = Replay(RunSettings(*addresses, pipeline=pipeline))
         applying = threading.Thread(target=self._apply, args=(self._replay,), name="replay", daemon=True)
         applying.start()

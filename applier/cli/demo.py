@@ -23,8 +23,14 @@ from applier.demo import Demo, DemoSettings, DemoSummary
 @click.option(
     "--terminals", type=click.IntRange(1, 64), default=4, help="Connections that put load on the source."
 )
-@click.option("--workers", type=click.IntRange(1, 64), default=8, help="Sessions on the target.")
+@click.option("--workers", type=click.IntRange(1, 64), default=4, help="Sessions on the target.")
 @click.option("--seed", type=int, default=1, help="Of the load's random numbers.")
+@click.option(
+    "--group-transactions",
+    type=click.IntRange(1),
+    default=100,
+    help="Most transactions that share a commit when there is a backlog; 1: each on its own.",
+)
 @click.option(
     "--mysqld",
     type=click.Path(exists=True, dir_okay=False),
@@ -40,12 +46,13 @@ def demo(
     terminals: int,
     workers: int,
     seed: int,
+    group_transactions: int,
     mysqld: str | None,
     as_json: bool,
 ) -> None:
     """Start a source and a target, load and run TPC-C on the source while the applier replays it into the target,
     then drain and compare both sides. Exits 0 only if the data are identical."""
-    settings = DemoSettings(warehouses, scale, seconds, terminals, workers, seed, mysqld)
+    settings = DemoSettings(warehouses, scale, seconds, terminals, workers, seed, group_transactions, mysqld)
     console = Console(stderr=True)
     running = Demo(settings, lambda text: console.print(text, highlight=False))
     with report_progress(running.progress):
