@@ -239,6 +239,26 @@ def test_a_million_transactions_force_no_barrier() -> None:
     assert index.floor == 0
 
 
+def test_key_that_comes_back_after_the_numbers_have_wrapped_waits_for_nothing() -> None:
+    index = BucketIndex()
+    index.assign([(spread(1), EXCLUSIVE)], 1)
+    for sequence_number in range(2, 65_600):
+        index.assign([(spread(2), EXCLUSIVE)], sequence_number, sequence_number - 2)
+    assert index.assign([(spread(1), EXCLUSIVE)], 65_600, 65_590) <= 65_590
+    assert index.floor == 0
+
+
+def test_full_line_drops_its_dead_entries_before_the_bucket_grows() -> None:
+    index = BucketIndex(bucket_bits=14)
+    rng = random.Random(1)
+    empty = index.used_bytes
+    for sequence_number in range(1, 20_001):
+        index.assign(
+            [(rng.getrandbits(64), EXCLUSIVE) for _ in range(8)], sequence_number, sequence_number - 2
+        )
+    assert index.used_bytes == empty
+
+
 def test_low_water_mark_that_stands_still_costs_one_checkpoint_a_window() -> None:
     index = BucketIndex()
     for sequence_number in range(1, 120_001):

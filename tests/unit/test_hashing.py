@@ -148,6 +148,9 @@ def test_wide_characters_fold_and_trim_by_code_unit(unit: int, little: bool, cod
     assert same(trimmed, "ab ".encode(codec), "ab".encode(codec))
     assert not same(trimmed, "ab†".encode(codec), "ab".encode(codec)), "U+2020 is no space"
     assert touches_of(folded, INSERT, None, ["š".encode(codec)])[0][1] == OVER_SHARED
+    assert touches_of(folded, INSERT, None, ["ab".encode(codec)[:-1]])[0][1] == OVER_SHARED, (
+        "half a character"
+    )
 
 
 @given(st.text(max_size=12), st.text(max_size=12), st.integers(1, 5))
@@ -193,6 +196,15 @@ def test_update_of_a_unique_key_touches_the_freed_and_the_taken_value() -> None:
     identity, freed, taken = touches_of(of, UPDATE, before, after)
     assert touches_of(of, INSERT, None, before) == [identity, freed]
     assert touches_of(of, INSERT, None, after) == [identity, taken]
+
+
+def test_null_that_becomes_an_empty_value_is_a_change() -> None:
+    of = plan(IDENTITY, key(KeyColumnDefinition(1), name="u"))
+    null: list[Value] = [b"1", None, b"", b""]
+    empty: list[Value] = [b"1", b"", b"", b""]
+    taken = touches_of(of, INSERT, None, empty)[1]
+    assert touches_of(of, UPDATE, null, empty)[1:] == [taken]
+    assert touches_of(of, UPDATE, empty, null)[1:] == [taken]
 
 
 def test_update_of_the_identity_touches_both_the_old_one_first() -> None:
@@ -243,6 +255,13 @@ def test_absent_in_the_after_image_means_unchanged() -> None:
     of = plan(IDENTITY, UNIQUE)
     full = touches_of(of, UPDATE, [b"1", b"x", b"y", b""], [b"1", b"x", b"y", b"new"])
     assert touches_of(of, UPDATE, [b"1", ABSENT, ABSENT, ABSENT], [ABSENT, ABSENT, ABSENT, b"new"]) == full
+
+
+def test_part_of_a_key_that_is_absent_from_the_after_image_is_the_old_one() -> None:
+    of = plan(IDENTITY, UNIQUE)
+    before: list[Value] = [b"1", b"x", b"y", b""]
+    whole = touches_of(of, UPDATE, before, [b"1", b"x", b"z", b""])
+    assert touches_of(of, UPDATE, before, [ABSENT, ABSENT, b"z", ABSENT]) == whole
 
 
 def test_unknown_freed_value_is_a_barrier_or_excludes_the_guarded_index() -> None:
