@@ -253,9 +253,8 @@ def test_full_line_drops_its_dead_entries_before_the_bucket_grows() -> None:
     rng = random.Random(1)
     empty = index.used_bytes
     for sequence_number in range(1, 20_001):
-        index.assign(
-            [(rng.getrandbits(64), EXCLUSIVE) for _ in range(8)], sequence_number, sequence_number - 2
-        )
+        touches = [(rng.getrandbits(64), EXCLUSIVE) for _ in range(8)]
+        index.assign(touches, sequence_number, max(0, sequence_number - 2))
     assert index.used_bytes == empty
 
 
