@@ -42,6 +42,7 @@ LOCK_WAIT_TIMEOUT: Final = 1205
 UNKNOWN_ERROR: Final = 1105
 
 HINTS: Final[dict[int, str]] = {
+    1044: "the target account lacks a privilege: see 'applier check'",
     1032: "the target has no such row: it was changed by somebody else. Compare both sides with 'applier verify'",
     1062: "the target already has a row with this key: it was written by somebody else. "
     "Compare both sides with 'applier verify'",
