@@ -110,14 +110,14 @@ class Backlog:
         return GtidSet.parse(self.facts.end_gtids)
 
     @contextmanager
-    def fresh_target(self, options: Mapping[str, str] | None = None) -> Iterator[Server]:
+    def fresh(self, name: str, options: Mapping[str, str] | None = None) -> Iterator[Server]:
         """A server just started on a copy of the starting data; killed and deleted at the end."""
         start = self.sandbox.directory / START
-        target = self.sandbox.add("target", options={**SERVER_OPTIONS, **(options or {})}, snapshot=start)
+        server = self.sandbox.add(name, options={**SERVER_OPTIONS, **(options or {})}, snapshot=start)
         try:
-            yield target
+            yield server
         finally:
-            self.sandbox.remove("target")
+            self.sandbox.remove(name)
 
     def source_checksums(self) -> Checksums:
         """Of all tables of the source, which must have stood still since the backlog was made."""

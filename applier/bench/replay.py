@@ -168,7 +168,7 @@ def bench_replay(
         settings["source"] = server_settings(backlog.source)
         for number in range(1, bench.rounds + 1):
             for configuration in _in_turn(bench.configurations, number):
-                with backlog.fresh_target(bench.target_options) as target:
+                with backlog.fresh("target", bench.target_options) as target:
                     settings["target"] = server_settings(target)
                     run = _run(backlog, target, configuration, number)
                 say(

@@ -17,6 +17,7 @@ from applier.pipeline import Pipeline
 
 SAMPLE_SECONDS = 0.01
 ENDED = "stopped"
+DEPENDENCY_WAITS = ("waiting for a dependency", "waiting for rows of an earlier group")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +77,19 @@ class Sampler:
         return sum(worker.state.rolled_back_for_others for flow in self._pipelines for worker in flow.workers)
 
     def attribution(self) -> Attribution:
-        """Of the samples taken so far."""
+        """Of the samples taken so far, or since the last `restart`."""
         return Attribution(
             self.samples,
-            _shares(self._activities),
-            _shares(self._stages),
+            shares(self._activities),
+            shares(self._stages),
             {str(number): count for number, count in self._waits.most_common(1000)},
         )
+
+    def restart(self) -> None:
+        """Forgets the samples. A sample that is being taken meanwhile may be split."""
+        self.samples = 0
+        for counts in (self._activities, self._stages, self._waits):
+            counts.clear()
 
     def _run(self) -> None:
         while not self._stop.wait(self._seconds):
@@ -100,10 +107,11 @@ class Sampler:
             activity = state.activity
             if activity != ENDED:
                 self._activities[activity] += 1
-            if activity == "waiting for a dependency":
+            if activity in DEPENDENCY_WAITS:
                 self._waits[state.sequence_number] += 1
 
 
-def _shares(counts: Counter[str]) -> dict[str, float]:
+def shares(counts: Counter[str]) -> dict[str, float]:
+    """From 0 to 1, the largest first."""
     total = counts.total()
     return {name: round(count / total, 4) for name, count in counts.most_common()}

@@ -19,16 +19,20 @@ POLL_SECONDS = 0.1
 LOOK_SECONDS = 1.0  # between looks at a replica that applies, whether it has failed
 
 
-def receive(target: Server, backlog: Backlog, workers: int) -> None:
-    """Fetches the whole backlog into the target's relay log. Raises UnexpectedFailure."""
-    source = backlog.source
+def point(target: Server, source: Server, workers: int, password: str) -> None:
+    """Makes `target` a replica of `source`, whose threads do not run yet."""
     target.execute("SET GLOBAL replica_parallel_workers = %s", (workers,))
     target.execute("SET GLOBAL replica_preserve_commit_order = ON")
     target.execute(
         "CHANGE REPLICATION SOURCE TO SOURCE_HOST = %s, SOURCE_PORT = %s, SOURCE_USER = %s, SOURCE_PASSWORD = %s,"
         " SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1",
-        (source.host, source.port, ACCOUNT, account_password(backlog.sandbox.directory)),
+        (source.host, source.port, ACCOUNT, password),
     )
+
+
+def receive(target: Server, backlog: Backlog, workers: int) -> None:
+    """Fetches the whole backlog into the target's relay log. Raises UnexpectedFailure."""
+    point(target, backlog.source, workers, account_password(backlog.sandbox.directory))
     target.execute("START REPLICA IO_THREAD")
     deadline = time.monotonic() + RECEIVE_SECONDS
     while not backlog.end_gtids <= _received(target):
@@ -63,17 +67,20 @@ def apply(target: Server, end_gtids: str) -> float:
                 row = cursor.fetchone()
                 if row is not None and row[0] == 0:
                     return time.perf_counter() - started
-                _raise_on_failure(target, time.perf_counter() - started)
+                raise_on_failure(target)
+                if time.perf_counter() - started > APPLY_SECONDS:
+                    raise UnexpectedFailure(
+                        detail=f"the stock replica is not through after {APPLY_SECONDS:.0f} s"
+                    )
     finally:
         connection.close()
 
 
-def _raise_on_failure(target: Server, seconds: float) -> None:
+def raise_on_failure(target: Server) -> None:
+    """Raises DataError when a thread of the replica has stopped on an error."""
     failures = target.execute(
         "SELECT last_error_message FROM performance_schema.replication_applier_status_by_worker"
         " WHERE last_error_number <> 0"
     )
     if failures:
         raise DataError(detail=f"the stock replica: {failures[0][0]}")
-    if seconds > APPLY_SECONDS:
-        raise UnexpectedFailure(detail=f"the stock replica is not through after {APPLY_SECONDS:.0f} s")

@@ -9,14 +9,16 @@ import click
 from rich.table import Table
 
 from applier.bench.backlog import opened
+from applier.bench.balanced import BalancedBench, bench_balanced
 from applier.bench.configurations import DEFAULT_NAMES, NAMED, Configuration, built, named, stock
 from applier.bench.decode import bench_decode
 from applier.bench.index import bench_index
-from applier.bench.kernel_tables import decode_table, index_table, pipeline_tables
 from applier.bench.output import console, write_json
 from applier.bench.pipeline import PipelineBench, bench_pipeline
 from applier.bench.replay import ReplayBench, bench_replay
 from applier.bench.replay_tables import replay_tables
+from applier.bench.search import SearchRule
+from applier.bench.tables import balanced_table, decode_table, index_table, pipeline_tables
 from applier.cli.bench_options import (
     BacklogChoice,
     backlog_options,
@@ -114,6 +116,57 @@ def configurations_of(
         chosen = [named(name) for name in DEFAULT_NAMES]
     chosen += [stock(workers) for workers in numbers("--stock", stock_workers)]
     return tuple(dict.fromkeys(chosen))
+
+
+# --- balanced ------------------------------------------------------------------------------------------
+
+
+@bench.command()
+@backlog_options
+@click.option(
+    "--config",
+    "name",
+    default="net-1000",
+    metavar="NAME",
+    help=f"One of {', '.join(NAMED)}, with @N for N workers.",
+)
+@click.option(
+    "--stock", "stock_workers", type=click.IntRange(1), default=8, help="Workers of the stock replica."
+)
+@click.option(
+    "--trial-seconds", type=click.FloatRange(min=1), default=20.0, help="How long each rate is tried."
+)
+@click.option(
+    "--start-rate", type=click.FloatRange(min=1), default=500.0, help="The first rate that is tried."
+)
+@click.option(
+    "--resolution",
+    type=click.FloatRange(0.01, 1.0),
+    default=0.05,
+    help="How far the rate that failed may be above the one that held.",
+)
+@click.option("--confirmations", type=click.IntRange(0), default=2, help="Further trials at the rate found.")
+@output_options
+def balanced(
+    *,
+    choice: BacklogChoice,
+    name: str,
+    stock_workers: int,
+    trial_seconds: float,
+    start_rate: float,
+    resolution: float,
+    confirmations: int,
+    json_place: str | None,
+) -> None:
+    """Find the highest rate of a live source at which the lag of its replica does not grow: for the applier, then for
+    the stock replica. Source, target, load and applier share this machine."""
+    rule = SearchRule(start_rate, resolution, confirmations)
+    plan = BalancedBench(
+        choice.spec, named(name), stock(stock_workers), trial_seconds, rule, choice.target_options
+    )
+    with ended_by_sigterm():
+        facts = bench_balanced(plan, folder=choice.folder, mysqld=choice.mysqld, say=teller())
+    _show([balanced_table(facts)], facts, json_place)
 
 
 # --- the flow and its kernels --------------------------------------------------------------------------

@@ -76,6 +76,22 @@ def test_replay_fails_when_the_target_holds_other_data(kept: Path, monkeypatch: 
     assert caught.value.exit_code == 4
 
 
+def test_balanced_finds_a_rate_for_the_applier_and_for_the_stock_replica(kept: Path) -> None:
+    facts = run_bench(
+        kept, "balanced", "--transactions", "300", "--config", "strict-1", "--stock", "4", "--trial-seconds", "1",
+        "--start-rate", "200", "--resolution", "1", "--confirmations", "0",
+    )  # fmt: skip
+    for side in ("applier", "stock"):
+        one = facts[side]
+        assert one["transactions_per_second"] > 0
+        assert one["tpmc"] == 0  # there are no new orders
+        assert one["trials"][0]["rate"] == 200
+        assert one["saturated"]["stage"]
+        for shown in one["lag"]:
+            assert {"seconds", "transactions", "lag_seconds"} == set(shown["samples"][0])
+    assert facts["ratio"] > 0
+
+
 def test_pipeline_measures_the_flow_with_and_without_compression(kept: Path) -> None:
     facts = run_bench(kept, "pipeline", "--transactions", "300", "--rounds", "1", "--decoders", "1,2")
     assert {(run["decoders"], run["group_transactions"], run["compressed"]) for run in facts["runs"]} == {

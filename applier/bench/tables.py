@@ -1,4 +1,4 @@
-"""What `bench pipeline`, `bench decode` and `bench index` found, as tables. They take what the JSON holds."""
+"""What the other benches found, as tables. They take what the JSON holds."""
 
 from __future__ import annotations
 
@@ -86,5 +86,32 @@ def index_table(facts: Facts) -> Table:
             )
         table.add_row(
             keys, "Python dict", f"{one['dict_ns_per_key']:.1f}", f"{one['dict_bytes'] / 2**20:,.1f}", "", ""
+        )
+    return table
+
+
+def balanced_table(facts: Facts) -> Table:
+    ratio = "" if facts["ratio"] is None else f", ratio {facts['ratio']:.2f}"
+    table = number_table(
+        f"Balanced replay speed, {facts['workload']}{ratio}",
+        "who",
+        "trx/s",
+        "workload's trx/s",
+        "tpmC",
+        "held",
+        "failed at",
+        "limit",
+        caption=f"{facts['rule']}\n{on_machine(facts)}",
+    )
+    for side in ("applier", "stock"):
+        one = facts[side]
+        table.add_row(
+            one["name"],
+            f"{one['transactions_per_second']:,.0f}",
+            f"{one['workload_transactions_per_second']:,.0f}",
+            f"{one['tpmc']:,.0f}",
+            f"{one['confirmed']['held']} of {one['confirmed']['of']}",
+            f"{one['failed_at']:,.0f}" if one["failed_at"] else "",
+            one["saturated"]["stage"] if one["saturated"] else "",
         )
     return table
