@@ -242,9 +242,9 @@ def test_a_million_transactions_force_no_barrier() -> None:
 def test_key_that_comes_back_after_the_numbers_have_wrapped_waits_for_nothing() -> None:
     index = BucketIndex()
     index.assign([(spread(1), EXCLUSIVE)], 1)
-    for sequence_number in range(2, 65_600):
+    for sequence_number in range(2, 65_538):
         index.assign([(spread(2), EXCLUSIVE)], sequence_number, sequence_number - 2)
-    assert index.assign([(spread(1), EXCLUSIVE)], 65_600, 65_590) <= 65_590
+    assert index.assign([(spread(1), EXCLUSIVE)], 65_538) <= 65_535, "1 and 65,537 look alike in 16 bits"
     assert index.floor == 0
 
 
