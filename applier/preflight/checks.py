@@ -30,6 +30,8 @@ CHECKS: tuple[Check, ...] = (
     privileges.target_progress,
     privileges.target_rows,
     privileges.target_statements,
+    privileges.target_functions,
+    privileges.target_tags,
     privileges.reading,
     schema.tables,
     schema.columns,

@@ -6,6 +6,7 @@ of a run; so they are looked at before.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from applier.preflight.facts import Server, Situation
@@ -18,9 +19,11 @@ PROGRESS = ("CREATE", "SELECT", "INSERT", "UPDATE")
 DDL = (
     *("CREATE", "ALTER", "DROP", "INDEX", "REFERENCES", "CREATE VIEW", "SHOW VIEW", "TRIGGER"),
     *("CREATE ROUTINE", "ALTER ROUTINE", "EVENT", "EXECUTE", "LOCK TABLES", "CREATE TEMPORARY TABLES"),
+    "RELOAD",  # FLUSH TABLES is in the log
 )
 ACCOUNTS = ("CREATE USER", "ROLE_ADMIN", "SYSTEM_USER")
 SCHEMAS_SHOWN_MAX = 5
+TAG = re.compile(r":[a-z_]", re.IGNORECASE)  # in a GTID set: uuid:tag:1-3
 
 
 def source_privileges(it: Situation) -> Iterable[Finding]:
@@ -88,6 +91,38 @@ def target_statements(it: Situation) -> Iterable[Finding]:
         )
     else:
         yield ok(name, "whatever DDL and account statements need is held")
+
+
+def target_functions(it: Situation) -> Iterable[Finding]:
+    """CREATE FUNCTION and CREATE TRIGGER (error 1419)."""
+    name, target = "target.log_bin_trust_function_creators", it.target
+    if (
+        target.grants.holds("SUPER")
+        or target.is_on("log_bin_trust_function_creators")
+        or not target.is_on("log_bin")
+    ):
+        yield ok(name, "functions and triggers can be created")
+    else:
+        yield warning(
+            name,
+            "OFF, and the account lacks SUPER: a function or trigger that is created on the source would stop the run",
+            "SET PERSIST log_bin_trust_function_creators = ON",
+        )
+
+
+def target_tags(it: Situation) -> Iterable[Finding]:
+    """Error 6038 at the first transaction with a tag in its GTID."""
+    name, target = "privileges.target.TRANSACTION_GTID_TAG", it.target
+    if it.requirements.gtids == "own" or not TAG.search(it.source_executed):
+        yield ok(name, "the source's GTIDs have no tags")
+    elif target.grants.holds("TRANSACTION_GTID_TAG"):
+        yield ok(name, "held")
+    else:
+        yield failure(
+            name,
+            "missing: the source's GTIDs have tags",
+            f"GRANT TRANSACTION_GTID_TAG ON *.* TO {target.account}",
+        )
 
 
 def reading(it: Situation) -> Iterable[Finding]:

@@ -336,7 +336,7 @@ ENOUGH_ON_SOURCE = "GRANT REPLICATION SLAVE, REPLICATION CLIENT, SELECT ON *.* T
 ENOUGH_ON_TARGET = (
     "GRANT INSERT, UPDATE, DELETE, SELECT, CREATE, ALTER, DROP, INDEX, REFERENCES, CREATE VIEW, SHOW VIEW, TRIGGER,"
     " CREATE ROUTINE, ALTER ROUTINE, EVENT, EXECUTE, LOCK TABLES, CREATE TEMPORARY TABLES, CREATE USER,"
-    " REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO someone@'%'",
+    " RELOAD, REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO someone@'%'",
     "GRANT REPLICATION_APPLIER, SESSION_VARIABLES_ADMIN, SET_ANY_DEFINER, ROLE_ADMIN, SYSTEM_USER"
     " ON *.* TO someone@'%'",
 )
@@ -347,6 +347,7 @@ def accounts(shop: Pair) -> Pair:
     """`someone` on both sides with all that a run needs, and not more."""
     quietly(shop.source, "CREATE USER someone@'%'", ENOUGH_ON_SOURCE)
     quietly(shop.target, "CREATE USER someone@'%'", *ENOUGH_ON_TARGET)
+    shop.target.execute("SET GLOBAL log_bin_trust_function_creators = ON")
     return shop
 
 
