@@ -31,7 +31,7 @@ def address(server: Server, role: Role, **changes: Any) -> ServerAddress:
     return dataclasses.replace(parse_url(server.url, role, prompt=False), **changes)
 
 
-def settings(source: Server, target: Server, *, workers: int = 4, **changes: Any) -> RunSettings:
+def settings(source: Server, target: Server, /, *, workers: int = 4, **changes: Any) -> RunSettings:
     """Settings of a run that ends at the source's end, unless changed."""
     pipeline = {name: changes.pop(name) for name in ("ordered", "use_source_bounds") if name in changes}
     wanted = {
@@ -44,7 +44,7 @@ def settings(source: Server, target: Server, *, workers: int = 4, **changes: Any
     return RunSettings(**(wanted | changes))
 
 
-def replay(source: Server, target: Server, **changes: Any) -> Progress:
+def replay(source: Server, target: Server, /, **changes: Any) -> Progress:
     """Applies everything that the source has now. Raises what the run raises."""
     return Replay(settings(source, target, **changes)).run()
 
@@ -90,7 +90,7 @@ class Running:
 
 
 @contextlib.contextmanager
-def replaying(source: Server, target: Server, **changes: Any) -> Iterator[Running]:
+def replaying(source: Server, target: Server, /, **changes: Any) -> Iterator[Running]:
     """A replay that runs until the block ends."""
     running = Running(Replay(settings(source, target, **({"stop_at_end": False} | changes))))
     try:
