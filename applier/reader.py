@@ -17,7 +17,9 @@ from applier.backoff import Backoff
 from applier.errors import ApplierError, LinkLost, SourceError, SourceLost, Unreachable
 from applier.events.assembler import StreamAssembler
 from applier.events.batch import Batch
+from applier.events.ddl import TableName, changed_tables
 from applier.events.gtid import GtidSet
+from applier.events.query import parse_query
 from applier.events.scheduling import (
     changes_schema,
     clear_failure,
@@ -31,6 +33,7 @@ from scheduler.queues import BoundedQueue
 
 log = logging.getLogger(__name__)
 
+QUERY_EVENT: Final = 2
 STABLE_SECONDS: Final = 30.0  # a link that has held so long without news is not a failing one
 READ_TIMEOUT_SECONDS: Final = 0.25  # how soon a stop is noticed on a silent link
 
@@ -140,7 +143,7 @@ class Reader:
             self.next_sequence_number = next_sequence_number(batch)
             self.marks.add(self.next_sequence_number - 1, last_commit_microseconds(batch))
             if changes_schema(batch):
-                self._catalog.note_ddl(batch.last_sequence_number)
+                self._catalog.note_ddl(batch.last_sequence_number, tables_changed_last(batch))
         self.batches += 1
         refusal = self._refusal(batch)
         if refusal is not None:
@@ -171,6 +174,22 @@ class Reader:
             if until <= self.received:
                 keep_first(batch, index + 1)
                 return
+
+
+def tables_changed_last(batch: Batch) -> frozenset[TableName] | None:
+    """Tables whose keys the last transaction may have changed; None for any."""
+    info = batch.transaction(len(batch) - 1)
+    changed: frozenset[TableName] = frozenset()
+    for number in range(info.event_first, info.event_first + info.event_count):
+        kind, data = batch.event(number)
+        if kind != QUERY_EVENT:
+            continue
+        query = parse_query(data)
+        tables = changed_tables(query.text.decode("utf-8", "replace"), query.database)
+        if tables is None:
+            return None
+        changed |= tables
+    return changed
 
 
 class CommitTimes:

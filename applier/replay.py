@@ -98,6 +98,7 @@ class Replay:
         self.reached_the_end = False  # the wanted end, not a drain
         self._progress_at_failure = 0
         self._source_logs_cascades = False
+        self._images_may_lack_columns = False
 
     # --- control ---------------------------------------------------------------------------------
 
@@ -143,6 +144,8 @@ class Replay:
 
     def _prepare(self) -> tuple[ReplicaIdentity, GtidSet | None]:
         settings = self.settings
+        if settings.pipeline.record_schedule is not None:  # one recording for all pipelines of this run
+            settings.pipeline.record_schedule.unlink(missing_ok=True)
         with _connected(settings.source) as source, _connected(settings.target) as target:
             if settings.check:
                 report = preflight(source, target, Requirements(gtids=settings.pipeline.gtid_mode.value))
@@ -153,8 +156,10 @@ class Replay:
                 cursor.execute("SELECT @@GLOBAL.server_id")
                 (target_server_id,) = cursor.fetchone()
             with source.cursor() as cursor:
-                cursor.execute("SELECT VERSION()")
-                self._source_logs_cascades = server_version(cursor.fetchone()[0]) >= CASCADES_LOGGED_SINCE
+                cursor.execute("SELECT VERSION(), @@GLOBAL.binlog_row_image")
+                version, row_image = cursor.fetchone()
+                self._source_logs_cascades = server_version(version) >= CASCADES_LOGGED_SINCE
+                self._images_may_lack_columns = row_image != "FULL"
             identity = ReplicaIdentity.choose(
                 source, settings.source, [int(target_server_id)], settings.server_id
             )
@@ -188,7 +193,11 @@ class Replay:
         packet_bytes_max: int,
     ) -> None:
         settings = self.settings
-        with TargetKeys(settings.target, source_logs_cascades=self._source_logs_cascades) as keys:
+        with TargetKeys(
+            settings.target,
+            source_logs_cascades=self._source_logs_cascades,
+            images_may_lack_columns=self._images_may_lack_columns,
+        ) as keys:
             pipeline = Pipeline(
                 settings.pipeline,
                 open_stream=lambda received: DumpStream.open(settings.source, FromGtids(received), identity),

@@ -17,11 +17,14 @@ from writeset.keys import KeyReader
 
 
 class TargetKeys:
-    """Thread-safe. `source_logs_cascades`: foreign-key cascades are in the source's log (MySQL 9.6 and later)."""
+    """Thread-safe. The flags are those of `KeyReader`."""
 
-    def __init__(self, address: ServerAddress, *, source_logs_cascades: bool) -> None:
+    def __init__(
+        self, address: ServerAddress, *, source_logs_cascades: bool, images_may_lack_columns: bool = False
+    ) -> None:
         self._engine = sqlalchemy_engine(address)
         self._source_logs_cascades = source_logs_cascades
+        self._images_may_lack_columns = images_may_lack_columns
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -38,7 +41,11 @@ class TargetKeys:
         Raises LinkLost."""
         try:
             with self._lock, self._engine.connect() as connection:
-                reader = KeyReader(connection, source_logs_cascades=self._source_logs_cascades)
+                reader = KeyReader(
+                    connection,
+                    source_logs_cascades=self._source_logs_cascades,
+                    images_may_lack_columns=self._images_may_lack_columns,
+                )
                 plan = reader.read_table(schema, table)
         except SQLAlchemyError as error:
             raise LinkLost(

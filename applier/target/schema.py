@@ -30,18 +30,18 @@ class Catalog:
         self._lock = threading.Lock()
         self._reading = threading.Lock()
         self._ddl: list[int] = []  # sequence numbers, ascending
-        self._ddl_tables: list[
-            Collection[TableName] | None
-        ] = []  # what each may have changed; None is everything
+        # What each may have changed, names in lower case; None is everything.
+        self._ddl_tables: list[Collection[TableName] | None] = []
         self._plans: dict[TableName, tuple[int, TablePlan]] = {}  # with the last DDL that it is later than
         self.reads = 0
 
     def note_ddl(self, sequence_number: int, tables: Collection[TableName] | None = None) -> None:
-        """A DDL was met. Must be called in log order, before any later batch reaches a decoder."""
+        """A DDL was met that may have changed `tables` (names in lower case; None: any).
+
+        Must be called in log order, before any later batch reaches a decoder."""
         with self._lock:
-            if (
-                len(self._ddl) >= DDL_REMEMBERED_MAX
-            ):  # older ones fold into one that may have changed everything
+            if len(self._ddl) >= DDL_REMEMBERED_MAX:
+                # Older ones fold into one that may have changed everything.
                 keep = DDL_REMEMBERED_MAX // 2
                 self._ddl = self._ddl[-keep:]
                 self._ddl_tables = [None, *self._ddl_tables[-keep + 1 :]]
@@ -57,9 +57,11 @@ class Catalog:
     def plan(self, table_map: TableMap, sequence_number: int) -> TablePlan:
         """The keys of a table for a transaction. Waits for a DDL before it; raises ClockStopped."""
         name = (table_map.schema, table_map.table)
-        changed = self._last_change(name, sequence_number)
         with self._lock:
             cached = self._plans.get(name)
+        # Keys of a table with foreign keys depend on other tables too.
+        by_any = cached is not None and cached[1].has_foreign_keys
+        changed = self._last_change(name, sequence_number, by_any=by_any)
         if cached is not None and cached[0] == changed:
             return cached[1]
         self._clock.wait_for(changed)
@@ -70,10 +72,11 @@ class Catalog:
             self._plans[name] = (changed, plan)
         return plan
 
-    def _last_change(self, name: TableName, sequence_number: int) -> int:
+    def _last_change(self, name: TableName, sequence_number: int, *, by_any: bool) -> int:
+        lower = (name[0].lower(), name[1].lower())
         with self._lock:
             for at in range(bisect_left(self._ddl, sequence_number) - 1, -1, -1):
                 tables = self._ddl_tables[at]
-                if tables is None or name in tables:
+                if tables is None or lower in tables or (by_any and tables):
                     return self._ddl[at]
         return 0
