@@ -32,7 +32,7 @@ Say = Callable[[str], None]
 # Of both servers: durable, as their defaults are, and large enough that neither page reads nor checkpoints count.
 SERVER_OPTIONS: Mapping[str, str] = {
     "innodb_buffer_pool_size": "1G",
-    "innodb_redo_log_capacity": "1G",
+    "innodb_redo_log_capacity": "512M",
     "max_binlog_size": "1G",
     "sync_binlog": "1",
     "innodb_flush_log_at_trx_commit": "1",
@@ -243,4 +243,5 @@ def _keep_start(sandbox: Sandbox, start: str) -> None:
     older = target.installation.numbers < (8, 2, 0)
     target.execute("RESET MASTER" if older else "RESET BINARY LOGS AND GTIDS")
     target.execute("SET GLOBAL gtid_purged = %s", (start,))
+    target.stop()
     target.snapshot(sandbox.directory / START)

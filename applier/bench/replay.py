@@ -167,7 +167,7 @@ def bench_replay(
     with opened(bench.backlog, folder, mysqld=mysqld, say=say) as backlog:
         settings["source"] = server_settings(backlog.source)
         for number in range(1, bench.rounds + 1):
-            for configuration in _in_turn(bench.configurations, number):
+            for configuration in in_turn(bench.configurations, number):
                 with backlog.fresh("target", bench.target_options) as target:
                     settings["target"] = server_settings(target)
                     run = _run(backlog, target, configuration, number)
@@ -179,7 +179,7 @@ def bench_replay(
         return ReplayResult(bench, backlog.facts, machine(), settings, tuple(runs))
 
 
-def _in_turn(configurations: Sequence[Configuration], number: int) -> list[Configuration]:
+def in_turn(configurations: Sequence[Configuration], number: int) -> list[Configuration]:
     """Each round begins with another one: whoever comes first after a pause has no lasting advantage."""
     first = (number - 1) % len(configurations)
     return [*configurations[first:], *configurations[:first]]
