@@ -184,7 +184,10 @@ def tables_changed_last(batch: Batch) -> frozenset[TableName] | None:
         kind, data = batch.event(number)
         if kind != QUERY_EVENT:
             continue
-        query = parse_query(data)
+        try:
+            query = parse_query(data)
+        except ApplierError:
+            return None  # applying it will say what is wrong
         tables = changed_tables(query.text.decode("utf-8", "replace"), query.database)
         if tables is None:
             return None

@@ -26,8 +26,10 @@ class UnitEncoder:
         """Whether the unit can pass through BINLOG."""
         return is_rows(unit.slices[0].batch, unit.slices[0].first)
 
-    def rows_packets(self, unit: Unit[Batch]) -> Packets:
-        """SET gtid_next; BEGIN; BINLOG. More than one packet only for what exceeds max_allowed_packet."""
+    def rows_packets(self, unit: Unit[Batch], *, commit: bool = False) -> Packets:
+        """SET gtid_next; BEGIN; BINLOG, and COMMIT if asked for: an error in BINLOG keeps the server from it.
+
+        More than one packet only for what exceeds max_allowed_packet."""
         piece = unit.slices[0]
         begins = unit.first_part
         return transaction_packets(
@@ -35,6 +37,7 @@ class UnitEncoder:
             piece.first,
             gtid=begins,
             begin=begins,
+            commit=commit,
             packet_bytes_max=self.packet_bytes_max,
         )
 

@@ -229,11 +229,17 @@ class Worker(threading.Thread):
         self._clock.committed(unit.sequence_first, unit.sequence_last)
 
     def _run_rows(self, unit: Unit[Batch]) -> bool:
-        """Rows pass through BINLOG: encoded while we wait for dependencies, one packet, one wait for the answers."""
-        packets = self._encoder.rows_packets(unit)
+        """Rows pass through BINLOG: encoded while we wait for dependencies, one packet, one wait for the answers.
+
+        Without commit order the COMMIT is in the packet too."""
+        ordered = self._clock.ordered
+        packets = self._encoder.rows_packets(unit, commit=not ordered)
         self._wait_for_dependencies(unit.last_committed)
         self._execute(unit, packets)
-        return self._commit_in_turn(unit)
+        if ordered:
+            return self._commit_in_turn(unit)
+        self._committed(unit)
+        return True
 
     def _execute(self, unit: Unit[Batch], packets: Packets) -> None:
         self.state.activity = "executing"
