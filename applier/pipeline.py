@@ -112,7 +112,9 @@ class Pipeline:
             open_stream, self.undecoded, self.catalog, executed=executed, until=until, stopping=self.stopping
         )
         self.dependencies = Dependencies(
-            BucketIndex(), use_source_bounds=settings.use_source_bounds, row_by_row=settings.net_changes
+            BucketIndex(),
+            use_source_bounds=settings.use_source_bounds,
+            row_by_row=settings.group.transactions_max > 1,
         )
         encoder = UnitEncoder(packet_bytes_max=packet_bytes_max)
         self.recorder = _recorder(settings)

@@ -98,7 +98,7 @@ class WorkQueue(Generic[B]):
                 break
             unit.add(Slice(batch, self._cursor, cut.end), cut)
             finished = self._advance(cut.end)
-            if cut.alone or not finished:
+            if cut.alone or cut.closes or not finished:
                 break
         if self._on_take is not None:
             self._on_take(unit)

@@ -17,11 +17,14 @@ class Cut(NamedTuple):
     end: int  # index of the first transaction that is not in the unit
     sequence_first: int
     sequence_last: int
-    last_committed: int  # what the unit needs from outside itself
+    last_committed: int  # what its transactions tell that they need from outside the unit
     size_bytes: int
     alone: bool  # a barrier, or a part of a very large transaction: a unit of its own
     first_part: bool
     last_part: bool
+    keys_need: int = 0  # what its keys need from outside the unit, whatever is known of its transactions otherwise
+    hidden: bool = False  # a transaction's last_committed is in the unit, so it does not tell what it needs from outside
+    closes: bool = False  # the unit must end here
 
 
 class SchedulableBatch(Protocol):
@@ -75,6 +78,9 @@ class Unit(Generic[B]):
     size_bytes: int = 0
     first_part: bool = True
     last_part: bool = True
+    own_needs: int = 0  # the largest Cut.last_committed; likewise the next two
+    keys_need: int = 0
+    hidden: bool = False
     progress: object = None  # for whoever keeps checkpoints: set when the unit is taken, in log order
 
     @property
@@ -94,6 +100,9 @@ class Unit(Generic[B]):
             self.sequence_first = cut.sequence_first
         self.slices.append(piece)
         self.sequence_last = cut.sequence_last
-        self.last_committed = max(self.last_committed, cut.last_committed)
+        self.own_needs = max(self.own_needs, cut.last_committed)
+        self.keys_need = max(self.keys_need, cut.keys_need)
+        self.hidden = self.hidden or cut.hidden
+        self.last_committed = max(self.own_needs, self.keys_need) if self.hidden else self.own_needs
         self.size_bytes += cut.size_bytes
         self.first_part, self.last_part = cut.first_part, cut.last_part

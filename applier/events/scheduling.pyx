@@ -6,6 +6,7 @@ from libc.string cimport memcmp
 from applier.events.batch cimport (
     T_BARRIER, T_CHECKPOINT, T_COMPRESSED, T_DDL, T_FIRST_PART, T_KEYS_UNKNOWN, T_LAST_PART, T_ROWS, T_SCHEMA, T_STATEMENTS, Batch, Transaction)
 from writeset.buckets cimport BucketIndex
+from writeset.hashing cimport EXCLUSIVE_OVER_SHARED
 
 from scheduler.grouping import Cut
 
@@ -101,27 +102,25 @@ cdef class Dependencies:
                     self.assign_touches(batch, t, bound, waits + t.touch_first)
                 if self.index.floor == t.sequence_number:
                     t.flags |= T_CHECKPOINT
+                else:
+                    t.flags &= ~<uint32_t>T_CHECKPOINT
 
     cdef int assign_touches(self, Batch batch, Transaction* t, uint64_t bound, uint64_t* waits) except -1 nogil:
-        """The source's bound holds for a transaction as a whole, so for each of its touches too."""
-        cdef size_t i
+        """The source's bound holds for the transaction, not for its touches: others rely on what those really wait for."""
         self.count_to(t.touch_count)
         t.last_committed = self.index.assign_rows(
             t.sequence_number, batch.touches.hashes + t.touch_first, batch.touches.modes + t.touch_first,
             self.counting, t.touch_count, (t.flags & T_BARRIER) != 0, waits)
-        if t.flags & T_BARRIER or bound >= t.last_committed:
-            return 0
-        bound = max(bound, self.index.floor)
-        t.last_committed = min(t.last_committed, bound)
-        for i in range(t.touch_count):
-            waits[i] = min(waits[i], bound)
+        if not t.flags & T_BARRIER:
+            t.last_committed = min(t.last_committed, max(bound, self.index.floor))
         return 0
 
 
 def cut(Batch batch, size_t start, uint64_t transactions_max, uint64_t bytes_max, uint64_t unit_first):
     """See scheduler.grouping.CutFunction."""
     cdef size_t i = start
-    cdef uint64_t size = 0, needs = 0, first
+    cdef uint64_t size = 0, needs = 0, keys_need, first
+    cdef bint hidden = False
     cdef Transaction* t
     if start >= batch.transaction_count:
         raise IndexError(f"transaction {start} of {batch.transaction_count}")
@@ -137,14 +136,39 @@ def cut(Batch batch, size_t start, uint64_t transactions_max, uint64_t bytes_max
                 break
             if i > start and (i - start >= transactions_max or size + t.byte_count > bytes_max):
                 break
-            if t.last_committed < first and t.last_committed > needs:
-                needs = t.last_committed
+            if t.last_committed < first:
+                needs = max(needs, t.last_committed)
+            else:
+                hidden = True
             size += t.byte_count
             i += 1
             if t.flags & T_CHECKPOINT:
                 break
+        keys_need = keys_outside(batch, start, i, first) if unit_first or transactions_max > 1 else needs
     return Cut(i, batch.transactions[start].sequence_number, batch.transactions[i - 1].sequence_number, needs, size,
-               False, True, True)
+               False, True, True, keys_need, hidden, (batch.transactions[i - 1].flags & T_CHECKPOINT) != 0)
+
+
+cdef uint64_t keys_outside(Batch batch, size_t start, size_t end, uint64_t first) noexcept nogil:
+    """What the keys of transactions `start` to `end` (exclusive) need from before their unit, which begins at `first`.
+
+    The last writer of each key is either outside, or in the unit and then tells by its own touch of the key what
+    comes before. This chain must not be cut by a source's bound, which holds between two transactions and says
+    nothing of a third. Earlier sharers are hidden by a sharer in the unit.
+    """
+    cdef uint64_t needs = 0, wait
+    cdef const Transaction* t = &batch.transactions[start]
+    cdef const Transaction* last = &batch.transactions[end - 1]
+    cdef size_t i
+    if batch.touch_waits is NULL:
+        return first - 1
+    for i in range(t.touch_first, last.touch_first + last.touch_count):
+        wait = batch.touch_waits[i]
+        if wait < first:
+            needs = max(needs, wait)
+        elif batch.touches.modes[i] == EXCLUSIVE_OVER_SHARED:
+            return first - 1
+    return needs
 
 
 def gtid_ranges(Batch batch, size_t first=0, end=None):
