@@ -45,7 +45,9 @@ class Key:
         parts = [row[column] for column in self.columns]
         if None in parts:
             return None
-        texts = [part.lower() if isinstance(part, str) and self.form is Form.FOLDED else part for part in parts]
+        texts = [
+            part.lower() if isinstance(part, str) and self.form is Form.FOLDED else part for part in parts
+        ]
         return tuple(part[: self.prefix] if isinstance(part, str) and self.prefix else part for part in texts)
 
     def definition(self, table: Table, name: str, access: Access = Access.EXCLUSIVE) -> KeyDefinition:
@@ -90,9 +92,7 @@ class Table:
         ]
         if self.parent is not None:
             name, column = self.parent
-            keys.append(
-                KeyDefinition(("d", name, "key0"), (KeyColumnDefinition(column),), Access.SHARED)
-            )
+            keys.append(KeyDefinition(("d", name, "key0"), (KeyColumnDefinition(column),), Access.SHARED))
         return TablePlan(
             TableDefinition(
                 "d",
@@ -162,7 +162,9 @@ def bitmap(image: Image) -> bytes:
     return bits.to_bytes((len(image) + 7) // 8, "little")
 
 
-def rows_event(changes: Sequence[Change], table_id: int, flags: int, *, kind: int = 0, extra: bytes = b"") -> bytes:
+def rows_event(
+    changes: Sequence[Change], table_id: int, flags: int, *, kind: int = 0, extra: bytes = b""
+) -> bytes:
     """One event for changes of one table, kind, and set of columns."""
     first = changes[0]
     images = [image for image in (first.before, first.after) if image is not None]

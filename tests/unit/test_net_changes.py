@@ -124,7 +124,9 @@ def test_deletes_come_before_updates_before_inserts() -> None:
 
 
 def test_counts_tell_rows_in_and_out() -> None:
-    group, _, _ = group_of([insert(T, (1, 0)), update(T, (1, 0), (1, 1)), update(UNIQUE, (1, 1, 1), (1, 2, 1))])
+    group, _, _ = group_of(
+        [insert(T, (1, 0)), update(T, (1, 0), (1, 1)), update(UNIQUE, (1, 1, 1), (1, 2, 1))]
+    )
     assert (group.rows_in, group.rows_out, group.events_out) == (3, 3, 0)
     assert (group.tables_folded, group.tables_unfolded) == (2, {})
     folded_packets(group)
@@ -226,7 +228,9 @@ def kept(*changes: Change) -> list[Change]:
         (Table("a", "ii", (Key((0,), Form.ANY),)), "a key column whose equality is known to the server only"),
     ],
 )
-def test_tables_without_a_usable_identity_or_with_foreign_keys_keep_their_events(table: Table, why: str) -> None:
+def test_tables_without_a_usable_identity_or_with_foreign_keys_keep_their_events(
+    table: Table, why: str
+) -> None:
     changes = [insert(table, (1, 1)), delete(table, (1, 1)), insert(table, (1, 2))]
     assert unfolded(*changes) == {f"d.{table.name}": why}
     kept(*changes)
@@ -431,10 +435,11 @@ def test_every_table_is_mapped_once_before_the_first_row_event() -> None:
 
 def test_server_id_and_timestamp_are_those_of_the_log() -> None:
     plans = Plans([T])
-    events = [struct.pack("<IBI", 77, data[4], 1234) + data[9:] for data in statement_events([insert(T, (1, 1))])]
+    events = [
+        struct.pack("<IBI", 77, data[4], 1234) + data[9:] for data in statement_events([insert(T, (1, 1))])
+    ]
     batch = Batch()
     batch.append_transaction(events, ROWS, 1)
     written = folded_batch(fold([(decode(batch, plans), 0, 1)]))
     for i in range(written.event_total):
         assert struct.unpack_from("<IBI", written.event(i)[1])[::2] == (77, 1234)
-
