@@ -51,10 +51,7 @@ class PipelineSettings:
     decoders: int = 4
     ordered: bool = True
     group: GroupLimits = GroupLimits()
-    read_ahead_bytes_max: int = (
-        64 << 20
-    )  # between reader and scheduler, half before and half behind the decoders
-    work_queue_bytes_max: int = 128 << 20
+    memory_bytes_max: int = 512 << 20
     use_source_bounds: bool = True
     target_gtids: Literal["preserve", "own"] = "preserve"
     net_changes: bool = False
@@ -66,6 +63,23 @@ class PipelineSettings:
             raise UsageError(
                 detail="a progress row tells one place in the log: groups and --target-gtids own need strict order"
             )
+
+    # The shares of the memory add up to less than half of it: the rest is for what is being read, encoded and sent,
+    # and for the interpreter.
+
+    @property
+    def read_ahead_bytes_max(self) -> int:
+        """Between reader and scheduler, half before and half behind the decoders."""
+        return self.memory_bytes_max // 8
+
+    @property
+    def work_queue_bytes_max(self) -> int:
+        return self.memory_bytes_max // 4
+
+    @property
+    def part_bytes_max(self) -> int:
+        """A larger transaction is handed on in parts of this size."""
+        return self.memory_bytes_max // 64
 
     @property
     def gtid_mode(self) -> GtidMode:
@@ -109,7 +123,13 @@ class Pipeline:
         )
         self.catalog = Catalog(read_table, self.clock)
         self.reader = Reader(
-            open_stream, self.undecoded, self.catalog, executed=executed, until=until, stopping=self.stopping
+            open_stream,
+            self.undecoded,
+            self.catalog,
+            executed=executed,
+            until=until,
+            stopping=self.stopping,
+            part_bytes_max=settings.part_bytes_max,
         )
         self.dependencies = Dependencies(
             BucketIndex(),

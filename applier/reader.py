@@ -60,6 +60,7 @@ class Reader:
         until: GtidSet | None = None,
         stopping: threading.Event,
         backoff: Callable[[], Backoff] = Backoff,
+        part_bytes_max: int = 8 << 20,
     ) -> None:
         self._open_stream = open_stream
         self._output = output
@@ -68,6 +69,7 @@ class Reader:
         self._until_read = until is not None and until <= executed
         self._stopping = stopping
         self._backoff = backoff
+        self._part_bytes_max = part_bytes_max
         self._stream: Stream | None = None
         self._ended = False
         self.received = executed.copy()  # everything handed out, and everything that was there before
@@ -90,6 +92,7 @@ class Reader:
                     self.received,
                     self.next_sequence_number,
                     batch_number=self.batches,
+                    part_bytes_max=self._part_bytes_max,
                     source_epoch=self.reconnects << 32,  # source numbers do not compare across connections
                 )
                 self._read(assembler, backoff)

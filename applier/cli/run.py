@@ -90,6 +90,14 @@ log = logging.getLogger(__name__)
     "own: the target logs the changes under its own GTIDs.",
 )
 @click.option(
+    "--memory-max",
+    type=click.IntRange(64),
+    default=512,
+    envvar="APPLIER_MEMORY_MAX",
+    show_envvar=True,
+    help="Memory in MiB that queues and buffers are laid out for; a slow target slows the reader down.",
+)
+@click.option(
     "--channel", default="applier", help="Name of this replication on the target: one applier each."
 )
 @click.option(
@@ -137,6 +145,7 @@ def run(
     group_bytes: int,
     net_changes: bool | None,
     target_gtids: Literal["preserve", "own"],
+    memory_max: int,
     channel: str,
     stop_at_end: bool,
     hand_over: bool,
@@ -164,6 +173,7 @@ def run(
             ordered=commit_order == "strict",
             group=GroupLimits(group_transactions, group_bytes),
             target_gtids=target_gtids,
+            memory_bytes_max=memory_max << 20,
             net_changes=group_transactions > 1 if net_changes is None else net_changes,
             record_schedule=record_schedule,
         ),
