@@ -6,14 +6,14 @@ What must hold, for any two changes a, b of the group that conflict, a before b 
 Then the ready changes, in log order, followed by the held ones, in log order, are the same as all in log order; both
 steps lead from one valid state to another, and folding each is folding a group (see net_changes).
 
-Changes conflict when they are of one row, of one statement that stays whole, of one table that does not fold, or when
-they touch a key in a way that does not commute. The touches that `writeset.hashing` leaves out of an update need
-no care: what frees a value touches the row's identity as well, which makes it a change of the same row.
+Changes conflict when they are of one row, of one statement that stays whole, or when they touch a key in a way that does
+not commute; a transaction whose keys are not known conflicts with everything. The touches that `writeset.hashing`
+leaves out of an update need no care: what frees a value touches the row's identity as well, so it is of the same row.
 
 What a change waits for is told by its own touches: the last writer of each key, if that is before the group. If it is
 inside, then that writer is a change of the group that conflicts with this one, and if it is held this one is too; so
 what the number inside the group hides is not lost. Two things are hidden otherwise, and treated as "everything before
-the group": earlier sharers of a key, when the last sharer is inside; and what is before a transaction that is a barrier.
+the group": earlier sharers of a key when the last sharer is inside, and what a barrier waits for.
 """
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -21,7 +21,7 @@ from libc.string cimport memset
 
 from applier.events.batch cimport T_BARRIER, T_KEYS_UNKNOWN, Row, Transaction
 from applier.events.fold_table cimport FOLDS
-from applier.events.net_group cimport ENTRY_HELD, NO_ENTRY, Entry, FoldedGroup, GroupTable, Rest, View
+from applier.events.net_group cimport ENTRY_HELD, NO_ENTRY, FoldedGroup, Rest, View
 from writeset.hashing cimport EXCLUSIVE_OVER_SHARED, SHARED
 
 
@@ -45,6 +45,24 @@ def split(FoldedGroup group, uint64_t low_water_mark):
     return wait_for
 
 
+def held_rows(FoldedGroup group):
+    """Of a group that was cut: for each slice one byte for each of its rows, 1 where the row is held."""
+    cdef const View* view
+    cdef size_t v, t, r
+    cdef uint32_t number = 0
+    cdef bytearray flags
+    slices = []
+    for v in range(group.view_count):
+        view = &group.views[v]
+        flags = bytearray()
+        for t in range(view.transaction_count):
+            for r in range(view.transactions[t].row_first, view.transactions[t].row_first + view.transactions[t].row_count):
+                flags.append(is_held(group, view, &view.rows[r], number))
+                number += 1
+        slices.append(bytes(flags))
+    return slices
+
+
 cdef void release_all(FoldedGroup group) noexcept nogil:
     cdef size_t i
     for i in range(group.entry_count):
@@ -63,15 +81,16 @@ cdef uint64_t hold_waiting(FoldedGroup group, uint64_t low_water_mark) noexcept 
     cdef uint64_t wait, highest = 0
     cdef size_t v, t, r
     cdef uint32_t number = 0
+    cdef bint hides = names_its_own(group)
     for v in range(group.view_count):
         view = &group.views[v]
         for t in range(view.transaction_count):
             transaction = &view.transactions[t]
-            if transaction.last_committed <= low_water_mark:
+            if transaction.last_committed <= low_water_mark and not hides:
                 number += transaction.row_count
                 continue
             for r in range(transaction.row_first, transaction.row_first + transaction.row_count):
-                wait = outside_wait(view, transaction, &view.rows[r], group.group_first)
+                wait = outside_wait(view, transaction, &view.rows[r], group.group_first, hides)
                 if wait > low_water_mark:
                     highest = max(highest, wait)
                     hold(group, view, &view.rows[r], number)
@@ -79,16 +98,31 @@ cdef uint64_t hold_waiting(FoldedGroup group, uint64_t low_water_mark) noexcept 
     return highest
 
 
+cdef bint names_its_own(FoldedGroup group) noexcept nogil:
+    """Whether some last_committed is in the group: then what comes before follows from a chain of touches."""
+    cdef const View* view
+    cdef size_t v, t
+    for v in range(group.view_count):
+        view = &group.views[v]
+        for t in range(view.transaction_count):
+            if view.transactions[t].last_committed >= group.group_first:
+                return True
+    return False
+
+
 cdef uint64_t outside_wait(const View* view, const Transaction* transaction, const Row* row,
-                           uint64_t group_first) noexcept nogil:
+                           uint64_t group_first, bint hides) noexcept nogil:
     """The last transaction before the group that the row must wait for."""
     cdef uint64_t wait, highest = 0
     cdef size_t i
     if view.waits is NULL or row.touch_count == 0 or transaction.flags & (T_BARRIER | T_KEYS_UNKNOWN):
         return min(transaction.last_committed, group_first - 1)
     for i in range(row.touch_first, row.touch_first + row.touch_count):
-        # The transaction's own bound may be lower than that of a key: the source knew better.
-        wait = min(view.waits[i], transaction.last_committed)
+        wait = view.waits[i]
+        if not hides:
+            # The transaction's own bound may be lower than that of a key: the source knew better. But that is said of
+            # two transactions, so it must not cut the chain from a third one through this one to what is outside.
+            wait = min(wait, transaction.last_committed)
         if wait >= group_first:
             wait = group_first - 1 if view.modes[i] == EXCLUSIVE_OVER_SHARED else 0
         highest = max(highest, wait)
@@ -103,20 +137,21 @@ cdef bint hold_dependent(FoldedGroup group, HeldKeys keys) except -1 nogil:
     cdef const View* view
     cdef const Transaction* transaction
     cdef const Row* row
-    cdef size_t v, t, r, i
+    cdef size_t v, t, r
     cdef uint32_t number = 0
     cdef uint64_t held = 0
-    cdef bint again = False
+    cdef bint again = False, barrier, behind_barrier = False
     keys.clear()
-    for i in range(group.table_count):
-        group.tables[i].held = False
     for v in range(group.view_count):
         view = &group.views[v]
         for t in range(view.transaction_count):
             transaction = &view.transactions[t]
+            barrier = (transaction.flags & (T_BARRIER | T_KEYS_UNKNOWN)) != 0
             for r in range(transaction.row_first, transaction.row_first + transaction.row_count):
                 row = &view.rows[r]
-                if is_held(group, view, row, number) or keys.conflict(view, row):
+                if (behind_barrier or barrier and held or is_held(group, view, row, number)
+                        or keys.conflict(view, row)):
+                    behind_barrier = behind_barrier or barrier
                     again = hold(group, view, row, number) or again
                     keys.add(view, row)
                     held += 1
@@ -126,11 +161,10 @@ cdef bint hold_dependent(FoldedGroup group, HeldKeys keys) except -1 nogil:
 
 
 cdef bint is_held(FoldedGroup group, const View* view, const Row* row, uint32_t number) noexcept nogil:
-    cdef const GroupTable* table = &group.tables[view.tables[row.table]]
     cdef uint32_t first = group.row_entries[2 * number]
     cdef uint32_t second = group.row_entries[2 * number + 1]
-    if table.refusal != FOLDS:
-        return table.held or group.rests[first].held
+    if group.tables[view.tables[row.table]].refusal != FOLDS:
+        return group.rests[first].held
     if group.entries[first].flags & ENTRY_HELD:
         return True
     return second != NO_ENTRY and (group.entries[second].flags & ENTRY_HELD) != 0
@@ -138,14 +172,12 @@ cdef bint is_held(FoldedGroup group, const View* view, const Row* row, uint32_t 
 
 cdef bint hold(FoldedGroup group, const View* view, const Row* row, uint32_t number) noexcept nogil:
     """Holds what the row is part of; returns whether earlier rows are part of it that were not held before."""
-    cdef GroupTable* table = &group.tables[view.tables[row.table]]
     cdef Rest* rest
     cdef bint earlier = False
     cdef int half
     cdef uint32_t at
-    if table.refusal != FOLDS:
+    if group.tables[view.tables[row.table]].refusal != FOLDS:
         rest = &group.rests[group.row_entries[2 * number]]
-        table.held = True
         earlier = not rest.held and rest.row_first < number
         rest.held = True
         return earlier

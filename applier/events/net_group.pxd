@@ -40,7 +40,6 @@ cdef struct GroupTable:
     uint64_t row_count
     uint16_t flags               # of its row events, without STMT_END
     uint8_t refusal              # Refusal
-    uint8_t held                 # scratch of `split`
 
 # Transactions of one batch.
 cdef struct View:

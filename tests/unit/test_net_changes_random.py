@@ -197,3 +197,41 @@ def test_some_rows_are_ready_and_some_are_held() -> None:
 def test_nothing_is_held_once_everything_before_has_committed() -> None:
     for seed in range(40):
         assert hand_off(seed, TABLES, 10, 0, 10)[0] == 0
+
+
+def test_children_of_one_parent_do_not_hold_each_other() -> None:
+    """They share the parent's key: only the parent's own changes are ordered by it."""
+    plans = Plans((PARENT, CHILD))
+    changes = [
+        [Change(PARENT, None, (1, 0))],
+        [Change(CHILD, (5, 1, 0), (5, 1, 1))],  # in flight
+        [Change(CHILD, (5, 1, 1), None)],  # held by it
+        [Change(CHILD, None, (6, 1, 0))],
+        [Change(CHILD, None, (7, 1, 0))],
+    ]
+    batch = batch_of([statement_events(statement) for statement in changes], plans)
+    Dependencies(BucketIndex(), use_source_bounds=False, row_by_row=True).schedule(batch, 1)
+    group = fold([(batch, 2, 5)])
+    assert split(group, 1) == 2
+    assert [change.before for change in written(folded_batch(group, part=HELD))] == [(5, 1, 1)]
+    assert [change.after for change in written(folded_batch(group, part=READY))] == [(6, 1, 0), (7, 1, 0)]
+
+
+def test_a_row_waits_for_the_group_before_although_its_last_writer_is_inside() -> None:
+    """A value that the group before frees, that a row of the group takes and frees, and another takes."""
+    plans = Plans((UNIQUE,))
+    changes = [
+        [Change(UNIQUE, (1, 7, 1), None)],  # in flight
+        [Change(UNIQUE, None, (2, 7, 2))],
+        [Change(UNIQUE, (2, 7, 2), None)],
+        [Change(UNIQUE, None, (3, 7, 3)), Change(UNIQUE, None, (4, 8, 4))],
+    ]
+    batch = batch_of([statement_events(statement) for statement in changes], plans)
+    Dependencies(BucketIndex(), use_source_bounds=False, row_by_row=True).schedule(batch, 0)
+    group = fold([(batch, 1, 4)])
+    assert split(group, 0) == 1
+    assert group.rows_held == 3
+    assert [change.after for change in written(folded_batch(group, part=READY))] == [(4, 8, 4)]
+    assert [change.after for change in written(folded_batch(group, part=HELD))] == [(3, 7, 3)]
+    assert split(group, 1) == 0
+    assert folded_batch(group, part=HELD).row_total == 0
