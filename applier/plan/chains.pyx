@@ -161,7 +161,8 @@ cdef class Chains:
                 table.transactions += 1
 
     cdef void count_waits(self, Batch batch, Transaction* t) noexcept nogil:
-        """Whom to blame for last_committed: a barrier, or every key whose last writer it is."""
+        """Whom to blame for last_committed: a barrier, or every key whose last writer it is (or a later one, if the
+        source knew better)."""
         cdef size_t i, touch
         cdef Row* row
         cdef TableCount* table
@@ -173,7 +174,7 @@ cdef class Chains:
             row = &batch.rows[i]
             table = &self.tables[row.table]
             for touch in range(row.touch_first, row.touch_first + row.touch_count):
-                if batch.touch_waits[touch] != t.last_committed:
+                if batch.touch_waits[touch] < t.last_committed:
                     continue
                 entry = self.touched[touch - t.touch_first]
                 if entry.last_wait != <uint32_t>t.sequence_number:

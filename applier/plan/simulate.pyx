@@ -88,6 +88,7 @@ cdef class Simulation:
             wait = 0 if row.touch_count else t.last_committed
             for touch in range(row.touch_first, row.touch_first + row.touch_count):
                 wait = max(wait, batch.touch_waits[touch])
+            wait = min(wait, t.last_committed)        # which may be lower: the source's bound holds for every row
             if not splits[row.table]:
                 kept_wait = max(kept_wait, wait)
                 kept += 1
