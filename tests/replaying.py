@@ -17,6 +17,7 @@ from pymysql.cursors import Cursor
 
 from applier.address import Role, ServerAddress, parse_url
 from applier.events.gtid import GtidSet
+from applier.events.query import identifier
 from applier.pipeline import PipelineSettings
 from applier.replay import Progress, Replay
 from applier.sandbox import Server
@@ -116,7 +117,7 @@ def base_tables(server: Server) -> list[str]:
         "SELECT table_schema, table_name FROM information_schema.tables WHERE table_type = 'BASE TABLE' AND"
         " table_schema NOT IN ('mysql', 'sys', 'performance_schema', 'information_schema') ORDER BY 1, 2"
     )
-    return [f"`{schema}`.`{table}`" for schema, table in rows]
+    return [f"{identifier(schema)}.{identifier(table)}" for schema, table in rows]
 
 
 def checksums(server: Server) -> dict[str, int]:
@@ -124,7 +125,7 @@ def checksums(server: Server) -> dict[str, int]:
     functional = server.execute(
         "SELECT DISTINCT table_schema, table_name FROM information_schema.statistics WHERE expression IS NOT NULL"
     )
-    skipped = {f"`{schema}`.`{table}`" for schema, table in functional}
+    skipped = {f"{identifier(schema)}.{identifier(table)}" for schema, table in functional}
     return {
         name: server.execute(f"CHECKSUM TABLE {name} EXTENDED")[0][1]
         for name in base_tables(server)
@@ -134,12 +135,14 @@ def checksums(server: Server) -> dict[str, int]:
 
 def assert_identical(source: Server, target: Server) -> None:
     """The same transactions, definitions, rows, views, routines, triggers and events."""
-    assert executed(target) == executed(source)
+    wanted, found = executed(source), executed(target)
+    assert found == wanted, f"the target has {found}, the source {wanted}"
     report = verify(address(source, "source"), address(target, "target"), VerifyOptions())
-    assert report.differences == ()
-    assert report.warnings == ()
+    assert report.differences == (), report.differences
+    assert report.warnings == (), report.warnings
     assert report.identical
-    assert checksums(target) == checksums(source)
+    ours, theirs = checksums(source), checksums(target)
+    assert theirs == ours, f"CHECKSUM TABLE differs: {sorted(set(ours.items()) ^ set(theirs.items()))}"
 
 
 # --- sessions on the source --------------------------------------------------------------------------

@@ -49,7 +49,7 @@ def _end_sessions(cursor: Cursor) -> None:
 def _drop_everything(cursor: Cursor) -> None:
     for (schema,) in _rows(cursor, "SELECT schema_name FROM information_schema.schemata"):
         if schema not in SYSTEM_SCHEMAS:
-            cursor.execute(f"DROP DATABASE `{schema}`")
+            cursor.execute("DROP DATABASE `{}`".format(schema.replace("`", "``")))
     for user, host in _rows(cursor, "SELECT user, host FROM mysql.user"):
         if user not in OWN_ACCOUNTS:
             cursor.execute("DROP USER %s@%s", (user, host))
