@@ -23,7 +23,7 @@ class Cut(NamedTuple):
     first_part: bool
     last_part: bool
     keys_need: int = 0  # what its keys need from outside the unit, whatever is known of its transactions otherwise
-    hidden: bool = False  # a transaction's last_committed is in the unit, so it does not tell what it needs from outside
+    hidden: bool = False  # a last_committed lies in the unit, so it does not tell what is needed from outside
     closes: bool = False  # the unit must end here
 
 

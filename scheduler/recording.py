@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 VERSION: Final = 1
 SECTION: Final = struct.Struct("<c7sBBH")  # kind, name, version, flags, workers
-UNIT: Final = struct.Struct("<cHHI7Q")  # kind, worker, runs, transactions, first, last, needs, four times
+UNIT: Final = struct.Struct("<cHHI7Q")  # kind, worker, runs, transactions, first, last, waited for, times
 TRANSACTION: Final = struct.Struct("<QQqqQB3xI")  # as TransactionRecord, then the number of touches
 END: Final = struct.Struct("<cQ")  # kind, low-water mark
 SECTION_KIND, UNIT_KIND, END_KIND = b"S", b"U", b"E"
@@ -48,13 +48,14 @@ BUFFER_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class RunTimes:
-    """Of the run of a unit that was committed, in monotonic nanoseconds."""
+class UnitRun:
+    """The run of a unit that was committed; times in monotonic nanoseconds."""
 
     started: int  # from here on statements are sent: what the unit depends on has committed
     executed: int  # every statement is answered, but for the COMMIT
     committed: int  # the COMMIT is answered
     held_started: int = 0  # of a unit executed in two steps: when the second began; 0: there was one step
+    waited_for: int = 0  # the sequence number up to which everything had to be committed before its (last) step
     runs: int = 1  # this one and those that were rolled back before
 
 
@@ -76,9 +77,8 @@ class RecordedTransaction:
 class RecordedUnit:
     first: int
     last: int
-    needs: int  # the sequence number up to which everything had to be committed before it executed
     worker: int
-    times: RunTimes
+    run: UnitRun
     transactions: tuple[RecordedTransaction, ...]
 
 
@@ -111,7 +111,7 @@ class ScheduleRecorder(Generic[B]):
     ) -> None:
         """Appends to the file, from `start` on. Raises OSError."""
         self._describe = describe
-        self._queue: BoundedQueue[tuple[int, Unit[B], RunTimes, list[bytes] | None]] = BoundedQueue(
+        self._queue: BoundedQueue[tuple[int, Unit[B], UnitRun, list[bytes] | None]] = BoundedQueue(
             items_max=QUEUE_UNITS_MAX, bytes_max=QUEUE_BYTES_MAX
         )
         self._file: BinaryIO = path.open("ab", buffering=BUFFER_BYTES)
@@ -122,10 +122,10 @@ class ScheduleRecorder(Generic[B]):
     def start(self) -> None:
         self._thread.start()
 
-    def record(self, worker: int, unit: Unit[B], times: RunTimes, held: list[bytes] | None = None) -> None:
+    def record(self, worker: int, unit: Unit[B], run: UnitRun, held: list[bytes] | None = None) -> None:
         """Call when the unit's commit is known, before anybody else is told."""
         with contextlib.suppress(QueueAborted):  # it could not be written; that was said
-            self._queue.put((worker, unit, times, held), unit.size_bytes)
+            self._queue.put((worker, unit, run, held), unit.size_bytes)
 
     def close(self, low_water_mark: int) -> None:
         """Writes what is left and the end of the section. Call once no worker runs any more."""
@@ -146,12 +146,12 @@ class ScheduleRecorder(Generic[B]):
             self._queue.abort()
             log.warning("schedule not recorded", extra={"detail": f"{type(error).__name__}: {error}"})
 
-    def _write(self, worker: int, unit: Unit[B], times: RunTimes, held: list[bytes] | None) -> None:
+    def _write(self, worker: int, unit: Unit[B], run: UnitRun, held: list[bytes] | None) -> None:
         count = sum(piece.end - piece.first for piece in unit.slices)
-        numbers = (unit.sequence_first, unit.sequence_last, unit.last_committed)
-        stamps = (times.started, times.held_started, times.executed, times.committed)
+        numbers = (unit.sequence_first, unit.sequence_last, run.waited_for)
+        times = (run.started, run.held_started, run.executed, run.committed)
         self._file.write(
-            UNIT.pack(UNIT_KIND, worker, min(times.runs, 0xFFFF), count, *numbers, *stamps)
+            UNIT.pack(UNIT_KIND, worker, min(run.runs, 0xFFFF), count, *numbers, *times)
             + self._describe(unit, held)
         )
 
@@ -186,7 +186,7 @@ def _read_units(data: memoryview, at: int, units: list[RecordedUnit]) -> tuple[i
 
 def _read_unit(data: memoryview, at: int) -> tuple[RecordedUnit, int]:
     numbers = UNIT.unpack_from(data, at)
-    _, worker, runs, count, first, last, needs, started, held_started, executed, committed = numbers
+    _, worker, runs, count, first, last, waited_for, started, held_started, executed, committed = numbers
     at += UNIT.size
     transactions = []
     for _ in range(count):
@@ -211,5 +211,5 @@ def _read_unit(data: memoryview, at: int) -> tuple[RecordedUnit, int]:
                 bytes(data[modes_at:at]),
             )
         )
-    times = RunTimes(started, executed, committed, held_started, runs)
-    return RecordedUnit(first, last, needs, worker, times, tuple(transactions)), at
+    run = UnitRun(started, executed, committed, held_started, waited_for, runs)
+    return RecordedUnit(first, last, worker, run, tuple(transactions)), at

@@ -6,9 +6,11 @@ import time
 from typing import Any
 
 from applier.events.batch import Batch
+from applier.events.hand_off import held_rows
+from applier.events.net_group import FoldedGroup
 from applier.target.worker import Worker
 from scheduler.grouping import Unit
-from scheduler.recording import RunTimes, ScheduleRecorder
+from scheduler.recording import ScheduleRecorder, UnitRun
 
 
 class RecordedWorker(Worker):
@@ -18,14 +20,31 @@ class RecordedWorker(Worker):
         super().__init__(*arguments, **options)
         self._recorder = recorder
         self._runs = 0
-        self._started = 0
-        self._executed = 0
+        self._forget_run()
+
+    def _forget_run(self) -> None:
+        self._started = self._held_started = self._executed = self._waited_for = 0
+        self._held: list[bytes] | None = None
 
     def _wait_for_dependencies(self, sequence_number: int) -> None:
         super()._wait_for_dependencies(sequence_number)
         self._runs += 1
+        self._forget_run()
         self._started = time.monotonic_ns()
-        self._executed = 0
+        self._waited_for = sequence_number
+
+    def _execute_ready(self, unit: Unit[Batch], group: FoldedGroup) -> bool:
+        self._runs += 1
+        self._forget_run()
+        self._started = time.monotonic_ns()
+        self._held = held_rows(group)
+        return super()._execute_ready(unit, group)
+
+    def _hold_until(self, unit: Unit[Batch], sequence_number: int) -> bool:
+        reached = super()._hold_until(unit, sequence_number)
+        self._held_started = time.monotonic_ns()
+        self._waited_for = sequence_number
+        return reached
 
     def _commit_in_turn(self, unit: Unit[Batch], *, keeps_gtid: bool = False) -> bool:
         self._executed = time.monotonic_ns()
@@ -33,8 +52,14 @@ class RecordedWorker(Worker):
 
     def _committed(self, unit: Unit[Batch]) -> None:
         committed = time.monotonic_ns()
-        # A statement that commits by itself has no commit turn.
-        times = RunTimes(self._started, self._executed or committed, committed, runs=self._runs)
+        run = UnitRun(
+            started=self._started,
+            executed=self._executed or committed,  # what commits by itself has no commit turn
+            committed=committed,
+            held_started=self._held_started,
+            waited_for=self._waited_for,
+            runs=self._runs,
+        )
         self._runs = 0
-        self._recorder.record(self.state.number, unit, times)
+        self._recorder.record(self.state.number, unit, run, self._held)
         super()._committed(unit)

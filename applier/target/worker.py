@@ -15,6 +15,7 @@ from applier.errors import ApplierError, Fenced, LinkLost, RetriesExhausted, Une
 from applier.events.batch import Batch
 from applier.events.hand_off import split
 from applier.events.net_events import EVERYTHING, HELD, READY
+from applier.events.net_group import FoldedGroup
 from applier.events.scheduling import row_count
 from applier.target import retry, statements
 from applier.target.checkpoint import COMMIT_REPLIES, FENCED_CODE
@@ -259,20 +260,24 @@ class Worker(threading.Thread):
         """The net changes of many transactions. Rows that no earlier group holds run at once, the others after it."""
         group = self._encoder.fold(unit)
         wait_for = split(group, self._clock.low_water_mark)
-        begun = False
-        if wait_for:
-            ready = self._encoder.folded_packets(group, READY, begins=True)
-            begun = group.events_out > 0
-            if begun:
-                self._execute(unit, ready)
-                if not self._hold_until(unit, wait_for):
-                    return False
-            else:
-                self._wait_for_dependencies(wait_for)
+        begun = wait_for > 0 and self._execute_ready(unit, group)
+        if begun:
+            if not self._hold_until(unit, wait_for):
+                return False
+        else:
+            self._wait_for_dependencies(wait_for)
         part = HELD if begun else EVERYTHING
         self._execute(unit, self._encoder.folded_packets(group, part, begins=not begun))
         self.state.rows_saved += group.rows_in - group.rows_out
         return self._commit_in_turn(unit)
+
+    def _execute_ready(self, unit: Unit[Batch], group: FoldedGroup) -> bool:
+        """The rows that no earlier group holds; False when there are none."""
+        ready = self._encoder.folded_packets(group, READY, begins=True)
+        if group.events_out == 0:
+            return False
+        self._execute(unit, ready)
+        return True
 
     def _hold_until(self, unit: Unit[Batch], sequence_number: int) -> bool:
         """Waits with part of the unit executed; False when it was rolled back because it may block an earlier one."""
