@@ -24,8 +24,6 @@ from applier.errors import ApplierError, DataError, UnexpectedFailure
 from applier.replay import Replay
 from applier.settings import RunSettings
 
-END_SECONDS = 10.0
-
 
 @dataclass(frozen=True, slots=True)
 class DrainRequest:
@@ -39,15 +37,17 @@ class DrainRequest:
 
 @dataclass(frozen=True, slots=True)
 class DrainResult:
+    """Counts are the applier's own."""
+
     seconds: float
-    cpu_seconds: float
-    peak_rss_bytes: int
-    transactions: int
-    rows: int
-    bytes_read: int
-    retries: int
-    rolled_back_for_others: int
-    attribution: Attribution
+    cpu_seconds: float = 0.0
+    peak_rss_bytes: int = 0
+    transactions: int = 0
+    rows: int = 0
+    bytes_read: int = 0
+    retries: int = 0
+    rolled_back_for_others: int = 0
+    attribution: Attribution = Attribution()
 
     @classmethod
     def from_json(cls, text: str) -> DrainResult:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from statistics import median
+from typing import Any
 
 from rich.table import Table
 
 from applier.bench.output import number_table, on_machine
-from applier.bench.replay import ReplayResult, Run
+from applier.bench.replay_result import ReplayResult, Run
+from applier.bench.why import as_text
 
 
 def replay_tables(result: ReplayResult) -> list[Table]:
     """Speed; what it cost; why."""
-    by_name = _by_name(result.runs)
-    return [_speed(result, by_name), _cost(by_name), *([why] if (why := _why(by_name)).row_count else [])]
+    facts, by_name = result.as_dict(), _by_name(result.runs)
+    return [_speed(facts, by_name), _cost(by_name), _why(facts)]
 
 
 def _by_name(runs: tuple[Run, ...]) -> dict[str, list[Run]]:
@@ -24,8 +26,7 @@ def _by_name(runs: tuple[Run, ...]) -> dict[str, list[Run]]:
     return grouped
 
 
-def _speed(result: ReplayResult, by_name: Mapping[str, list[Run]]) -> Table:
-    facts = result.as_dict()
+def _speed(facts: Mapping[str, Any], by_name: Mapping[str, list[Run]]) -> Table:
     table = number_table(
         f"{facts['workload']}: {facts['transactions']:,} transactions, {facts['rows']:,} rows",
         "configuration",
@@ -77,24 +78,13 @@ def _cost(by_name: Mapping[str, list[Run]]) -> Table:
     return table
 
 
-def _why(by_name: Mapping[str, list[Run]]) -> Table:
-    """Where the workers' time went, and which stage was the limit."""
-    table = Table(title="Why: shares of worker time, and the stage that limited the flow")
+def _why(facts: Mapping[str, Any]) -> Table:
+    """Where the workers' time went, which rows they waited for, and which stage was the limit."""
+    table = Table(
+        title="Why: shares of worker time (and of waits, the rows waited for), and the limiting stage"
+    )
     for column in ("configuration", "worker time", "limit"):
         table.add_column(column, no_wrap=column == "configuration")
-    for name, runs in by_name.items():
-        seen = [run.attribution for run in runs if run.attribution is not None and run.attribution.samples]
-        if seen:
-            table.add_row(
-                name,
-                _shares([attribution.workers for attribution in seen]),
-                _shares([attribution.stages for attribution in seen]),
-            )
+    for name, one in facts["why"].items():
+        table.add_row(name, as_text(one["worker_time"], one["waited_for"]), as_text(one["limiting_stage"]))
     return table
-
-
-def _shares(many: list[dict[str, float]]) -> str:
-    names = {name for one in many for name in one}
-    means = {name: sum(one.get(name, 0.0) for one in many) / len(many) for name in names}
-    ordered = sorted(means.items(), key=lambda item: -item[1])
-    return "; ".join(f"{share:.0%} {name}" for name, share in ordered if share >= 0.01)

@@ -13,8 +13,6 @@ from applier.bench.sampling import Attribution, shares
 from applier.sandbox import Server
 
 SAMPLE_SECONDS = 0.1
-# The coordinator waits with these states for something to schedule, the workers for something to do.
-COORDINATOR_IDLE = ("Replica has read all relay log", "Waiting for")
 WORKER_IDLE = "Waiting for an event from Coordinator"
 
 QUERY = (
@@ -65,10 +63,17 @@ class StockStates:
         self._samples += 1
         states = [state or "executing" for name, state in threads if name.endswith("worker")]
         self._workers.update(states)
-        coordinator = next((state or "reading" for name, state in threads if name.endswith("sql")), "reading")
-        if any(state != WORKER_IDLE for state in states):
-            scheduling = not coordinator.startswith(COORDINATOR_IDLE)
-            all_busy = all(state != WORKER_IDLE for state in states)
-            self._stages["workers" if all_busy or not scheduling else "coordinator"] += 1
-        else:
-            self._stages["source" if coordinator.startswith(COORDINATOR_IDLE) else "coordinator"] += 1
+        coordinator = next((state or "" for name, state in threads if name.endswith("sql")), "")
+        self._stages[limiting_stage(coordinator, states)] += 1
+
+
+def limiting_stage(coordinator: str, workers: list[str]) -> str:
+    """What the others wait for, by the states of the coordinator and of the workers."""
+    if "dependent transaction" in coordinator:
+        return "coordinator, waiting for a dependency"
+    busy = [state for state in workers if state != WORKER_IDLE]
+    if coordinator.startswith("Waiting for replica worker") or (workers and len(busy) == len(workers)):
+        return "workers"
+    if coordinator.startswith("Replica has read all relay log"):
+        return "workers" if busy else "source"
+    return "coordinator"

@@ -15,7 +15,8 @@ from applier.bench.decode import bench_decode
 from applier.bench.index import bench_index
 from applier.bench.output import console, write_json
 from applier.bench.pipeline import PipelineBench, bench_pipeline
-from applier.bench.replay import ReplayBench, bench_replay
+from applier.bench.replay import bench_replay
+from applier.bench.replay_result import ReplayBench
 from applier.bench.replay_tables import replay_tables
 from applier.bench.search import SearchRule
 from applier.bench.tables import balanced_table, decode_table, index_table, pipeline_tables

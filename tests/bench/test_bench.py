@@ -109,7 +109,7 @@ def test_replay_fails_when_the_target_holds_other_data(kept: Path, monkeypatch: 
 def test_balanced_finds_a_rate_for_the_applier_and_for_the_stock_replica(kept: Path) -> None:
     facts = run_bench(
         kept, "balanced", "--transactions", "300", "--config", "strict-1", "--stock", "4", "--trial-seconds", "1",
-        "--start-rate", "200", "--resolution", "1", "--confirmations", "0",
+        "--start-rate", "1000", "--resolution", "1", "--confirmations", "0",
     )  # fmt: skip
     for side in ("applier", "stock"):
         one = facts[side]
