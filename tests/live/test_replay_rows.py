@@ -1,5 +1,7 @@
 """Rows of every kind arrive as they are on the source: types, images, compression, tables of every sort."""
 
+# ruff: noqa: E501 (statements are easier to read on one line)
+
 from __future__ import annotations
 
 import pytest
