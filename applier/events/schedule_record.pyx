@@ -5,6 +5,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from applier.events.batch cimport T_BARRIER, Batch, Row, Transaction
+from applier.events.fold_table cimport FOLDS
+from applier.events.net_group cimport ENTRY_HELD, NO_ENTRY, FoldedGroup, View
 
 
 # scheduler.recording.TRANSACTION: no padding but the three bytes.
@@ -75,3 +77,32 @@ cdef uint8_t* write_one(Batch batch, const Transaction* t, uint8_t* at, const ui
                 for i in range(row.touch_first, row.touch_first + row.touch_count):
                     modes[i - t.touch_first] |= HELD
     return modes + t.touch_count
+
+
+def held_rows(FoldedGroup group):
+    """Of a group that `hand_off.split` has cut: for each slice one byte for each of its rows, 1 where it is held."""
+    cdef const View* view
+    cdef const Transaction* t
+    cdef size_t v, i, r
+    cdef uint32_t number = 0
+    cdef bytearray flags
+    slices = []
+    for v in range(group.view_count):
+        view = &group.views[v]
+        flags = bytearray()
+        for i in range(view.transaction_count):
+            t = &view.transactions[i]
+            for r in range(t.row_first, t.row_first + t.row_count):
+                flags.append(is_held(group, view, &view.rows[r], number))
+                number += 1
+        slices.append(bytes(flags))
+    return slices
+
+
+cdef bint is_held(FoldedGroup group, const View* view, const Row* row, uint32_t number) noexcept nogil:
+    cdef uint32_t first = group.row_entries[2 * number]
+    cdef uint32_t second = group.row_entries[2 * number + 1]
+    if group.tables[view.tables[row.table]].refusal != FOLDS:
+        return group.rests[first].held
+    return (group.entries[first].flags & ENTRY_HELD
+            or (second != NO_ENTRY and group.entries[second].flags & ENTRY_HELD)) != 0

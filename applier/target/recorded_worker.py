@@ -6,8 +6,8 @@ import time
 from typing import Any
 
 from applier.events.batch import Batch
-from applier.events.hand_off import held_rows
 from applier.events.net_group import FoldedGroup
+from applier.events.schedule_record import held_rows
 from applier.target.worker import Worker
 from scheduler.grouping import Unit
 from scheduler.recording import ScheduleRecorder, UnitRun
