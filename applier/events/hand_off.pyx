@@ -12,8 +12,9 @@ leaves out of an update need no care: what frees a value touches the row's ident
 
 What a change waits for is told by its own touches: the last writer of each key, if that is before the group. If it is
 inside, then that writer is a change of the group that conflicts with this one, and if it is held this one is too; so
-what the number inside the group hides is not lost. Two things are hidden otherwise, and treated as "everything before
-the group": earlier sharers of a key when the last sharer is inside, and what a barrier waits for.
+what the number inside the group hides is not lost. Something else is: who writes a shared key waits for all its sharers,
+of which the index names the last. If that is inside, and no change of the group before it has written the key and
+waited for them, the change waits for everything before the group. So does a barrier.
 """
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -33,34 +34,17 @@ def split(FoldedGroup group, uint64_t low_water_mark):
     the bucket index knew it; without them, the transactions' last_committed. A transaction from which on the index
     has forgotten (a checkpoint) must be the last of its group. May be called again with a higher mark.
     """
-    cdef uint64_t wait_for
-    cdef HeldKeys keys = HeldKeys()
+    cdef uint64_t wait_for = 0
+    cdef KeySet keys = KeySet()
     group.rows_held = 0
     with nogil:
         release_all(group)
-        wait_for = hold_waiting(group, low_water_mark)
+        if may_wait(group, low_water_mark):
+            wait_for = hold_waiting(group, keys, low_water_mark)
         if wait_for:
             while hold_dependent(group, keys):
                 pass
     return wait_for
-
-
-def held_rows(FoldedGroup group):
-    """Of a group that was cut: for each slice one byte for each of its rows, 1 where the row is held."""
-    cdef const View* view
-    cdef size_t v, t, r
-    cdef uint32_t number = 0
-    cdef bytearray flags
-    slices = []
-    for v in range(group.view_count):
-        view = &group.views[v]
-        flags = bytearray()
-        for t in range(view.transaction_count):
-            for r in range(view.transactions[t].row_first, view.transactions[t].row_first + view.transactions[t].row_count):
-                flags.append(is_held(group, view, &view.rows[r], number))
-                number += 1
-        slices.append(bytes(flags))
-    return slices
 
 
 cdef void release_all(FoldedGroup group) noexcept nogil:
@@ -74,23 +58,29 @@ cdef void release_all(FoldedGroup group) noexcept nogil:
 # --- what waits by itself ---------------------------------------------------------------------------------------
 
 
-cdef uint64_t hold_waiting(FoldedGroup group, uint64_t low_water_mark) noexcept nogil:
+cdef bint may_wait(FoldedGroup group, uint64_t low_water_mark) noexcept nogil:
+    cdef size_t v, t
+    for v in range(group.view_count):
+        for t in range(group.views[v].transaction_count):
+            if group.views[v].transactions[t].last_committed > low_water_mark:
+                return True
+    return False
+
+
+cdef uint64_t hold_waiting(FoldedGroup group, KeySet written, uint64_t low_water_mark) except? 0xFFFFFFFFFFFFFFFF nogil:
     """Holds the rows whose own keys wait; returns the highest number waited for, 0 if there is none."""
     cdef const View* view
     cdef const Transaction* transaction
     cdef uint64_t wait, highest = 0
     cdef size_t v, t, r
     cdef uint32_t number = 0
-    cdef bint hides = names_its_own(group)
+    written.clear()
     for v in range(group.view_count):
         view = &group.views[v]
         for t in range(view.transaction_count):
             transaction = &view.transactions[t]
-            if transaction.last_committed <= low_water_mark and not hides:
-                number += transaction.row_count
-                continue
             for r in range(transaction.row_first, transaction.row_first + transaction.row_count):
-                wait = outside_wait(view, transaction, &view.rows[r], group.group_first, hides)
+                wait = outside_wait(view, transaction, &view.rows[r], group.group_first, written)
                 if wait > low_water_mark:
                     highest = max(highest, wait)
                     hold(group, view, &view.rows[r], number)
@@ -98,33 +88,23 @@ cdef uint64_t hold_waiting(FoldedGroup group, uint64_t low_water_mark) noexcept 
     return highest
 
 
-cdef bint names_its_own(FoldedGroup group) noexcept nogil:
-    """Whether some last_committed is in the group: then what comes before follows from a chain of touches."""
-    cdef const View* view
-    cdef size_t v, t
-    for v in range(group.view_count):
-        view = &group.views[v]
-        for t in range(view.transaction_count):
-            if view.transactions[t].last_committed >= group.group_first:
-                return True
-    return False
-
-
-cdef uint64_t outside_wait(const View* view, const Transaction* transaction, const Row* row,
-                           uint64_t group_first, bint hides) noexcept nogil:
-    """The last transaction before the group that the row must wait for."""
+cdef uint64_t outside_wait(const View* view, const Transaction* transaction, const Row* row, uint64_t group_first,
+                           KeySet written) except? 0xFFFFFFFFFFFFFFFF nogil:
+    """The last transaction before the group that the row must wait for. `written` are the shared keys that earlier
+    changes of the group have written."""
     cdef uint64_t wait, highest = 0
     cdef size_t i
     if view.waits is NULL or row.touch_count == 0 or transaction.flags & (T_BARRIER | T_KEYS_UNKNOWN):
         return min(transaction.last_committed, group_first - 1)
     for i in range(row.touch_first, row.touch_first + row.touch_count):
-        wait = view.waits[i]
-        if not hides:
-            # The transaction's own bound may be lower than that of a key: the source knew better. But that is said of
-            # two transactions, so it must not cut the chain from a third one through this one to what is outside.
-            wait = min(wait, transaction.last_committed)
-        if wait >= group_first:
-            wait = group_first - 1 if view.modes[i] == EXCLUSIVE_OVER_SHARED else 0
+        # The transaction's own bound may be lower than that of a key: the source knew better.
+        wait = min(view.waits[i], transaction.last_committed)
+        if view.modes[i] == EXCLUSIVE_OVER_SHARED:
+            if wait >= group_first:
+                wait = 0 if written.has(view.hashes[i]) else group_first - 1
+            written.add(view.hashes[i], EXCLUSIVE_OVER_SHARED)
+        elif wait >= group_first:
+            wait = 0
         highest = max(highest, wait)
     return highest
 
@@ -132,12 +112,12 @@ cdef uint64_t outside_wait(const View* view, const Transaction* transaction, con
 # --- what comes after something held ----------------------------------------------------------------------------
 
 
-cdef bint hold_dependent(FoldedGroup group, HeldKeys keys) except -1 nogil:
+cdef bint hold_dependent(FoldedGroup group, KeySet keys) except -1 nogil:
     """One pass over all rows, in log order; returns whether rows that it had passed by then must be held as well."""
     cdef const View* view
     cdef const Transaction* transaction
     cdef const Row* row
-    cdef size_t v, t, r
+    cdef size_t v, t, r, i
     cdef uint32_t number = 0
     cdef uint64_t held = 0
     cdef bint again = False, barrier, behind_barrier = False
@@ -150,14 +130,23 @@ cdef bint hold_dependent(FoldedGroup group, HeldKeys keys) except -1 nogil:
             for r in range(transaction.row_first, transaction.row_first + transaction.row_count):
                 row = &view.rows[r]
                 if (behind_barrier or barrier and held or is_held(group, view, row, number)
-                        or keys.conflict(view, row)):
+                        or conflicts(keys, view, row)):
                     behind_barrier = behind_barrier or barrier
                     again = hold(group, view, row, number) or again
-                    keys.add(view, row)
+                    for i in range(row.touch_first, row.touch_first + row.touch_count):
+                        keys.add(view.hashes[i], view.modes[i])
                     held += 1
                 number += 1
     group.rows_held = held
     return again
+
+
+cdef bint conflicts(KeySet keys, const View* view, const Row* row) noexcept nogil:
+    cdef size_t i
+    for i in range(row.touch_first, row.touch_first + row.touch_count):
+        if keys.conflicts(view.hashes[i], view.modes[i]):
+            return True
+    return False
 
 
 cdef bint is_held(FoldedGroup group, const View* view, const Row* row, uint32_t number) noexcept nogil:
@@ -190,8 +179,8 @@ cdef bint hold(FoldedGroup group, const View* view, const Row* row, uint32_t num
     return earlier
 
 
-cdef class HeldKeys:
-    """The keys that held rows have touched so far: hash → how."""
+cdef class KeySet:
+    """Keys by their hash, and whether all touches of each were shared."""
 
     cdef uint64_t* hashes                    # 0: free
     cdef uint8_t* shared_only                # all touches were shared
@@ -219,27 +208,22 @@ cdef class HeldKeys:
             slot = (slot + 1) & self.mask
         return slot
 
-    cdef bint conflict(self, const View* view, const Row* row) noexcept nogil:
-        cdef size_t i, slot
-        for i in range(row.touch_first, row.touch_first + row.touch_count):
-            slot = self.slot_of(view.hashes[i] | 1)
-            if self.hashes[slot] and not (self.shared_only[slot] and view.modes[i] == SHARED):
-                return True
-        return False
+    cdef bint has(self, uint64_t hash) noexcept nogil:
+        return self.hashes[self.slot_of(hash | 1)] != 0
 
-    cdef int add(self, const View* view, const Row* row) except -1 nogil:
-        cdef size_t i, slot
-        for i in range(row.touch_first, row.touch_first + row.touch_count):
-            slot = self.slot_of(view.hashes[i] | 1)
-            if self.hashes[slot] == 0:
-                self.hashes[slot] = view.hashes[i] | 1
-                self.shared_only[slot] = True
-                self.count += 1
-            if view.modes[i] != SHARED:
-                self.shared_only[slot] = False
-            if self.count * 2 > self.mask:
-                self.widen()
-        return 0
+    cdef bint conflicts(self, uint64_t hash, uint8_t mode) noexcept nogil:
+        cdef size_t slot = self.slot_of(hash | 1)
+        return self.hashes[slot] != 0 and not (self.shared_only[slot] and mode == SHARED)
+
+    cdef int add(self, uint64_t hash, uint8_t mode) except -1 nogil:
+        cdef size_t slot = self.slot_of(hash | 1)
+        if self.hashes[slot] == 0:
+            self.hashes[slot] = hash | 1
+            self.shared_only[slot] = True
+            self.count += 1
+        if mode != SHARED:
+            self.shared_only[slot] = False
+        return self.widen() if self.count * 2 > self.mask else 0
 
     cdef int widen(self) except -1 nogil:
         cdef size_t old_mask = self.mask, i, slot

@@ -13,7 +13,9 @@ from applier.events.hand_off import split
 from applier.events.net_changes import fold
 from applier.events.net_events import HELD, READY, folded_batch
 from applier.events.scheduling import Dependencies
+from applier.events.transaction import TransactionFlag
 from tests.folding import (
+    ROWS,
     Change,
     ConstraintViolated,
     Database,
@@ -23,6 +25,7 @@ from tests.folding import (
     Table,
     batch_of,
     changes_in,
+    decode,
     statement_events,
 )
 from writeset.buckets import BucketIndex
@@ -235,3 +238,38 @@ def test_a_row_waits_for_the_group_before_although_its_last_writer_is_inside() -
     assert [change.after for change in written(folded_batch(group, part=HELD))] == [(3, 7, 3)]
     assert split(group, 1) == 0
     assert folded_batch(group, part=HELD).row_total == 0
+
+
+def test_a_parent_written_twice_waits_for_its_children_in_flight_and_no_more() -> None:
+    plans = Plans((PARENT, CHILD))
+    writes = [
+        Change(PARENT, None, (1, 0)),
+        Change(PARENT, None, (2, 0)),
+        Change(CHILD, None, (5, 1, 0)),  # in flight
+        Change(PARENT, (2, 0), (2, 1)),
+        Change(CHILD, None, (6, 2, 0)),
+        Change(
+            PARENT, (2, 1), (2, 2)
+        ),  # its last sharer is inside, behind a change that waited for all before
+        Change(CHILD, None, (7, 1, 0)),
+        Change(PARENT, (1, 0), (1, 1)),  # its last sharer is inside and hides the one in flight
+    ]
+    batch = batch_of([statement_events([change]) for change in writes], plans)
+    Dependencies(BucketIndex(), use_source_bounds=False, row_by_row=True).schedule(batch, 2)
+    group = fold([(batch, 3, 8)])
+    assert split(group, 2) == 3
+    assert written(folded_batch(group, part=READY)) == writes[3:7]
+    assert written(folded_batch(group, part=HELD)) == writes[7:]
+
+
+def test_a_barrier_inside_a_group_comes_after_all_before_it_and_before_all_after_it() -> None:
+    batch = Batch()
+    for number in range(1, 6):
+        barrier = int(TransactionFlag.BARRIER) if number == 3 else 0
+        batch.append_transaction(statement_events([Change(PLAIN, None, (number, 0))]), ROWS | barrier, number)
+    decode(batch, PLANS)
+    Dependencies(BucketIndex(), use_source_bounds=False, row_by_row=True).schedule(batch, 0)
+    group = fold([(batch, 1, 5)])
+    assert split(group, 0) == 1
+    assert [change.after for change in written(folded_batch(group, part=READY))] == [(2, 0)]
+    assert [change.after for change in written(folded_batch(group, part=HELD))] == [(3, 0), (4, 0), (5, 0)]
