@@ -104,5 +104,6 @@ cdef bint is_held(FoldedGroup group, const View* view, const Row* row, uint32_t 
     cdef uint32_t second = group.row_entries[2 * number + 1]
     if group.tables[view.tables[row.table]].refusal != FOLDS:
         return group.rests[first].held
-    return (group.entries[first].flags & ENTRY_HELD
-            or (second != NO_ENTRY and group.entries[second].flags & ENTRY_HELD)) != 0
+    if group.entries[first].flags & ENTRY_HELD:
+        return True
+    return second != NO_ENTRY and (group.entries[second].flags & ENTRY_HELD) != 0
