@@ -58,6 +58,16 @@ cdef void release_all(FoldedGroup group) noexcept nogil:
 # --- what waits by itself ---------------------------------------------------------------------------------------
 
 
+cdef bint names_its_own(FoldedGroup group) noexcept nogil:
+    """Whether a last_committed is in the group: then what is needed from before it follows from chains of touches."""
+    cdef size_t v, t
+    for v in range(group.view_count):
+        for t in range(group.views[v].transaction_count):
+            if group.views[v].transactions[t].last_committed >= group.group_first:
+                return True
+    return False
+
+
 cdef bint may_wait(FoldedGroup group, uint64_t low_water_mark) noexcept nogil:
     cdef size_t v, t
     for v in range(group.view_count):
@@ -74,13 +84,14 @@ cdef uint64_t hold_waiting(FoldedGroup group, KeySet written, uint64_t low_water
     cdef uint64_t wait, highest = 0
     cdef size_t v, t, r
     cdef uint32_t number = 0
+    cdef bint chained = names_its_own(group)
     written.clear()
     for v in range(group.view_count):
         view = &group.views[v]
         for t in range(view.transaction_count):
             transaction = &view.transactions[t]
             for r in range(transaction.row_first, transaction.row_first + transaction.row_count):
-                wait = outside_wait(view, transaction, &view.rows[r], group.group_first, written)
+                wait = outside_wait(view, transaction, &view.rows[r], group.group_first, chained, written)
                 if wait > low_water_mark:
                     highest = max(highest, wait)
                     hold(group, view, &view.rows[r], number)
@@ -89,7 +100,7 @@ cdef uint64_t hold_waiting(FoldedGroup group, KeySet written, uint64_t low_water
 
 
 cdef uint64_t outside_wait(const View* view, const Transaction* transaction, const Row* row, uint64_t group_first,
-                           KeySet written) except? 0xFFFFFFFFFFFFFFFF nogil:
+                           bint chained, KeySet written) except? 0xFFFFFFFFFFFFFFFF nogil:
     """The last transaction before the group that the row must wait for. `written` are the shared keys that earlier
     changes of the group have written."""
     cdef uint64_t wait, highest = 0
@@ -97,8 +108,11 @@ cdef uint64_t outside_wait(const View* view, const Transaction* transaction, con
     if view.waits is NULL or row.touch_count == 0 or transaction.flags & (T_BARRIER | T_KEYS_UNKNOWN):
         return min(transaction.last_committed, group_first - 1)
     for i in range(row.touch_first, row.touch_first + row.touch_count):
-        # The transaction's own bound may be lower than that of a key: the source knew better.
-        wait = min(view.waits[i], transaction.last_committed)
+        wait = view.waits[i]
+        if not chained:
+            # The transaction's own bound may be lower than that of a key: the source knew better. But it speaks of two
+            # transactions, and must not cut the chain from a third one through this one to what is outside.
+            wait = min(wait, transaction.last_committed)
         if view.modes[i] == EXCLUSIVE_OVER_SHARED:
             if wait >= group_first:
                 wait = 0 if written.has(view.hashes[i]) else group_first - 1
