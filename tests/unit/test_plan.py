@@ -31,7 +31,7 @@ def plan_of(log: Sequence[Logged], **options: Any) -> Plan:
 # --- against the model -----------------------------------------------------------------------------------
 
 keys = st.integers(1, 6)
-tables = st.sampled_from([KEYED, KEYED, KEYED, KEYLESS])
+tables = st.sampled_from([KEYED, KEYED, KEYED, KEYLESS, UNKNOWN])
 changes = st.one_of(
     st.builds(insert, keys, tables), st.builds(update, keys, keys, tables), st.builds(delete, keys, tables)
 )
@@ -109,13 +109,13 @@ def test_distinct_rows_go_as_fast_as_there_are_workers() -> None:
 
 
 def test_one_hot_row_is_named_and_blamed() -> None:
-    plan = plan_of([Logged([update(7)]) for _ in range(100)])
+    plan = plan_of([Logged([update(7), update(7)]) for _ in range(100)])
     assert plan.speedup["ours"][64] == pytest.approx(1)
     assert plan.critical_path == 100
     (hot,) = plan.hot_keys
     assert (hot.name.table, hot.name.index, hot.name.values) == ("d.keyed", "PRIMARY", {"id": 7})
     assert (hot.waits, hot.writes) == (99, 100)
-    assert [(table.name, table.waits, table.updates) for table in plan.tables] == [("d.keyed", 99, 100)]
+    assert [(table.name, table.waits, table.updates) for table in plan.tables] == [("d.keyed", 99, 200)]
 
 
 def test_hot_row_beside_cold_ones_costs_little_row_by_row() -> None:
@@ -125,6 +125,16 @@ def test_hot_row_beside_cold_ones_costs_little_row_by_row() -> None:
     assert plan.speedup["handoff"][2] == pytest.approx(2, rel=0.02)
     # 11 is the cost of a transaction; the hot row, and the end of the transaction, go one after the other.
     assert plan.speedup["handoff"][64] == pytest.approx(11 / 2, rel=0.02)
+
+
+def test_rows_of_tables_that_keep_their_order_wait_together() -> None:
+    """The last transaction could begin at 2, with its rows of the first table, if these could go alone."""
+    log = [
+        Logged([update(1, table=KEYLESS)]),
+        Logged([update(1, table=UNKNOWN), *(insert(key) for key in range(5))]),
+        Logged([*[update(1, table=KEYLESS)] * 10, update(1, table=UNKNOWN)]),
+    ]
+    assert plan_of(log).speedup["handoff"][64] == pytest.approx((2 + 7 + 12) / (7 + 12))
 
 
 def test_key_taken_over_by_an_update_is_hot_too() -> None:
