@@ -55,6 +55,7 @@ class PipelineSettings:
     use_source_bounds: bool = True
     target_gtids: Literal["preserve", "own"] = "preserve"
     net_changes: bool = False
+    idempotent: bool = False  # rbr_exec_mode: missing and duplicate rows are no errors
     record_schedule: Path | None = None  # appended to, see scheduler.recording
 
     def __post_init__(self) -> None:
@@ -138,9 +139,12 @@ class Pipeline:
         )
         encoder = UnitEncoder(packet_bytes_max=packet_bytes_max)
         self.recorder = _recorder(settings)
+        variables = {} if groups is None else groups.session_variables
+        if settings.idempotent:
+            variables = variables | {"rbr_exec_mode": "'IDEMPOTENT'"}
         new_worker = Worker if self.recorder is None else partial(RecordedWorker, recorder=self.recorder)
         self.workers: list[Worker] = [
-            new_worker(number, target, self.work, self.clock, encoder, self, groups)
+            new_worker(number, target, self.work, self.clock, encoder, self, groups, variables)
             for number in range(settings.workers)
         ]
         self._front = [threading.Thread(target=self._guard, args=(self._read,), name="reader", daemon=True)]

@@ -174,6 +174,8 @@ class Replay:
         settings = self.settings
         mode = settings.pipeline.gtid_mode
         with Checkpoint(settings.target, mode, settings.channel) as checkpoint:
+            if settings.skip_gtid_set is not None:
+                checkpoint.skip(GtidSet.parse(settings.skip_gtid_set))
             executed = checkpoint.executed()
             if until is not None and until <= executed:
                 return

@@ -18,6 +18,7 @@ class RunSettings:
     channel: str = "applier"
     stop_at_end: bool = False
     until_gtid_set: str | None = None
+    skip_gtid_set: str | None = None
     server_id: int | None = None
     reconnect_attempts_max: int = 20
     check: bool = True

@@ -90,6 +90,18 @@ log = logging.getLogger(__name__)
     "own: the target logs the changes under its own GTIDs.",
 )
 @click.option(
+    "--skip-gtid", metavar="SET", help="Leave these transactions out for good: they count as applied."
+)
+@click.option(
+    "--exec-mode",
+    type=click.Choice(["strict", "idempotent"]),
+    default="strict",
+    envvar="APPLIER_EXEC_MODE",
+    show_envvar=True,
+    help="idempotent: a row that is missing or there already is no error; the source's image wins. For repairs only: "
+    "it hides differences.",
+)
+@click.option(
     "--memory-max",
     type=click.IntRange(64),
     default=512,
@@ -145,6 +157,8 @@ def run(
     group_bytes: int,
     net_changes: bool | None,
     target_gtids: Literal["preserve", "own"],
+    skip_gtid: str | None,
+    exec_mode: str,
     memory_max: int,
     channel: str,
     stop_at_end: bool,
@@ -174,12 +188,14 @@ def run(
             group=GroupLimits(group_transactions, group_bytes),
             target_gtids=target_gtids,
             memory_bytes_max=memory_max << 20,
+            idempotent=exec_mode == "idempotent",
             net_changes=group_transactions > 1 if net_changes is None else net_changes,
             record_schedule=record_schedule,
         ),
         channel=channel,
         stop_at_end=stop_at_end,
         until_gtid_set=until_gtid_set,
+        skip_gtid_set=skip_gtid,
         server_id=server_id,
         reconnect_attempts_max=reconnect_attempts,
         check=check_first,

@@ -150,6 +150,13 @@ class GtidSet:
         for (uuid, tag), intervals in sorted(self._intervals.items()):
             yield UUID(bytes=uuid), tag, tuple(intervals)
 
+    def gtids(self) -> Iterator[Gtid]:
+        """Each one; there may be very many."""
+        for uuid, tag, intervals in self.sources():
+            for start, end in intervals:
+                for gno in range(start, end):
+                    yield Gtid(uuid, tag, gno)
+
     def __str__(self) -> str:
         """As the server prints it: one UUID a line, its tags behind its untagged intervals."""
         lines: list[str] = []

@@ -27,7 +27,7 @@ import pymysql
 
 from applier.address import ServerAddress
 from applier.connection import Connection, connect, connection_error
-from applier.errors import ChannelTaken, LinkLost, PreflightFailed
+from applier.errors import ChannelTaken, LinkLost, PreflightFailed, UsageError
 from applier.events.batch import Batch
 from applier.events.gtid import GtidSet
 from applier.events.scheduling import gtid_ranges
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 SCHEMA: Final = "applier"
 LOCK_WAIT_SECONDS: Final = 5  # an applier that has just ended may still hold the lock
 PURGE_SECONDS: Final = 1.0
+SKIPPED_MAX: Final = 10_000  # one empty transaction each
 COMMIT_REPLIES: Final = 2
 FENCED_CODE: Final = 1048  # column 'owner' cannot be null
 
@@ -113,6 +114,33 @@ class Checkpoint:
         missing = self._value("SELECT GTID_SUBTRACT(%s, @@GLOBAL.gtid_executed)", str(executed))
         if missing:
             self._value("SET GLOBAL gtid_purged = %s", "+" + missing)
+
+    def skip(self, gtids: GtidSet) -> None:
+        """Makes transactions that the target does not have count as applied. Raises LinkLost, PreflightFailed."""
+        missing = gtids - self.executed()
+        if not missing:
+            return
+        log.warning("transactions left out on request", extra={"gtids": str(missing)})
+        if self.mode is GtidMode.PURGED:
+            self.add_gtids(missing)
+        elif self.mode is GtidMode.OWN:
+            executed = GtidSet.parse(self._progress())
+            executed.update(missing)
+            update = f"UPDATE {SCHEMA}.progress SET executed = %s WHERE channel = %s AND owner = %s"
+            self._value(update, str(executed), self.channel, self.owner)
+        else:
+            if missing.count > SKIPPED_MAX:
+                raise UsageError(
+                    detail=f"--skip-gtid names {missing.count} transactions, {SKIPPED_MAX} are allowed"
+                )
+            for gtid in missing.gtids():
+                for statement in (
+                    f"SET gtid_next = '{gtid}'",
+                    "BEGIN",
+                    "COMMIT",
+                    "SET gtid_next = 'AUTOMATIC'",
+                ):
+                    self._value(statement)
 
     # --- start -----------------------------------------------------------------------------------
 

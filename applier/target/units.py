@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from applier.errors import ApplyError
 from applier.events.batch import Batch
 from applier.events.net_changes import fold
@@ -9,9 +12,16 @@ from applier.events.net_events import folded_packets
 from applier.events.net_group import FoldedGroup
 from applier.events.scheduling import is_barrier, is_rows, tables_of
 from applier.events.statement import rows_packets, transaction_packets
+from applier.events.transaction import TransactionInfo
+from applier.events.values import RowKind, row_change
 from applier.target.retry import HINTS
 from applier.target.wire import ServerReplied
 from scheduler.grouping import Unit
+
+# As in: Can't find record in 't'; Duplicate entry '1' for key 't.PRIMARY'.
+TABLE_NAMED: Final = re.compile(r"record in '([^']+)'|for key '([^.']+)\.")
+SUSPECT_KINDS: Final = {1032: (RowKind.UPDATE, RowKind.DELETE), 1062: (RowKind.INSERT, RowKind.UPDATE)}
+SUSPECTS_MAX: Final = 3
 
 Packets = list[tuple[bytes, int]]
 
@@ -68,14 +78,33 @@ class UnitEncoder:
         return info.gtid or f"(anonymous, ends at {piece.batch.file}:{info.end_log_pos})"
 
     def explain(self, unit: Unit[Batch], error: ServerReplied) -> ApplyError:
-        """The error to stop with."""
+        """The error to stop with: where in the log, which tables and rows, what to do."""
         piece = unit.slices[0]
         info = piece.batch.transaction(piece.first)
-        tables = tables_of(piece.batch, piece.first)
-        hint = HINTS.get(error.code)
         detail = f"{error} at {piece.batch.file}:{info.end_log_pos}"
+        tables = tables_of(piece.batch, piece.first)
         if tables:
             detail += f", tables {', '.join(tables)}"
+        rows = self._suspects(piece.batch, info, error)
+        if rows:
+            detail += f"; of these rows: {'; '.join(rows)}"
+        hint = HINTS.get(error.code)
         if hint:
             detail += f" ({hint})"
+        if info.gtid:
+            detail += f". To leave the transaction out for good: --skip-gtid {info.gtid}"
         return ApplyError(gtid=self.gtid(unit), detail=detail)
+
+    def _suspects(self, batch: Batch, info: TransactionInfo, error: ServerReplied) -> list[str]:
+        """The rows that the server's words may mean: of the table that it names and the kind of change that fails so."""
+        kinds = SUSPECT_KINDS.get(error.code, tuple(RowKind))
+        told = TABLE_NAMED.search(error.message)
+        table = (told[1] or told[2]) if told else None
+        found: list[str] = []
+        for index in range(info.row_first, info.row_first + info.row_count):
+            row = row_change(batch, index)
+            if row.kind in kinds and table in (None, row.table_map.table):
+                found.append(str(row))
+                if len(found) == SUSPECTS_MAX:
+                    break
+        return found

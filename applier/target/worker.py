@@ -76,11 +76,12 @@ class Worker(threading.Thread):
         encoder: UnitEncoder,
         flow: Flow,
         groups: Groups | None = None,
+        variables: dict[str, str] | None = None,
     ) -> None:
-        """`groups`: commit with a progress row instead of the source's GTID."""
+        """`groups`: commit with a progress row instead of the source's GTID. `variables`: of the session."""
         super().__init__(name=f"worker-{number}", daemon=True)
         self.state = WorkerState(number)
-        self.session = Session(address, variables=groups.session_variables if groups else None)
+        self.session = Session(address, variables=variables)
         self._work = work
         self._clock = clock
         self._encoder = encoder
