@@ -58,9 +58,7 @@ def blocking_rows(backlog: Backlog, waits: Mapping[str, Waits]) -> dict[str, dic
         finder.run(backlog, plans, wanted, units)
     found: dict[str, Counter[str]] = {}
     for unit in units.values():
-        found.setdefault(unit.name, Counter())[
-            unit.row or "no row: a barrier, or the source's own order"
-        ] += unit.weight
+        found.setdefault(unit.name, Counter())[unit.row or NO_ROW] += unit.weight
     return {name: _largest(counts) for name, counts in found.items()}
 
 

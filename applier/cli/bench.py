@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
-from rich.table import Table
 
 from applier.bench.backlog import opened
 from applier.bench.balanced import BalancedBench, bench_balanced
 from applier.bench.configurations import DEFAULT_NAMES, NAMED, Configuration, built, named, stock
 from applier.bench.decode import bench_decode
 from applier.bench.index import bench_index
-from applier.bench.output import console, write_json
 from applier.bench.pipeline import PipelineBench, bench_pipeline
+from applier.bench.plots import (
+    balanced_figures,
+    decode_figures,
+    index_figures,
+    pipeline_figures,
+    replay_figures,
+)
 from applier.bench.replay import bench_replay
 from applier.bench.replay_result import ReplayBench
 from applier.bench.replay_tables import replay_tables
@@ -22,6 +26,7 @@ from applier.bench.search import SearchRule
 from applier.bench.tables import balanced_table, decode_table, index_table, pipeline_tables
 from applier.cli.bench_options import (
     BacklogChoice,
+    Outputs,
     backlog_options,
     ended_by_sigterm,
     numbers,
@@ -37,14 +42,6 @@ def bench() -> None:
 
     Backlogs are made once and kept in the cache folder; figures say on which machine and with which settings they
     were taken."""
-
-
-def _show(tables: Iterable[Table], facts: Mapping[str, Any], json_place: str | None) -> None:
-    screen = console(json_place)
-    for table in tables:
-        screen.print(table)
-    if json_place is not None:
-        write_json(facts, json_place)
 
 
 # --- replay --------------------------------------------------------------------------------------------
@@ -88,7 +85,7 @@ def replay(
     rounds: int,
     names: tuple[str, ...],
     stock_workers: str,
-    json_place: str | None,
+    outputs: Outputs,
     **options: Any,
 ) -> None:
     """Drain one backlog with the applier in each configuration and with the stock replica, in turn, on fresh copies
@@ -100,7 +97,7 @@ def replay(
     plan = ReplayBench(choice.spec, configurations, rounds, choice.target_options)
     with ended_by_sigterm():
         result = bench_replay(plan, folder=choice.folder, mysqld=choice.mysqld, say=teller())
-    _show(replay_tables(result), result.as_dict(), json_place)
+    outputs.write("bench replay", result.as_dict(), replay_tables(result), replay_figures)
     if not result.identical:
         differing = sorted({run.name for run in result.runs if not run.identical})
         raise DataError(detail=f"source and target differ after {', '.join(differing)}")
@@ -157,7 +154,7 @@ def balanced(
     start_rate: float,
     resolution: float,
     confirmations: int,
-    json_place: str | None,
+    outputs: Outputs,
 ) -> None:
     """Find the highest rate of a live source at which the lag of its replica does not grow: for the applier, then for
     the stock replica. Source, target, load and applier share this machine."""
@@ -167,7 +164,7 @@ def balanced(
     )
     with ended_by_sigterm():
         facts = bench_balanced(plan, folder=choice.folder, mysqld=choice.mysqld, say=teller())
-    _show([balanced_table(facts)], facts, json_place)
+    outputs.write("bench balanced", facts, [balanced_table(facts)], balanced_figures)
 
 
 # --- the flow and its kernels --------------------------------------------------------------------------
@@ -189,7 +186,7 @@ def pipeline(
     group_transactions: int,
     workers: int,
     compression: bool,
-    json_place: str | None,
+    outputs: Outputs,
 ) -> None:
     """Run a backlog through the applier without servers: recorded bytes at its start, at its end sinks that
     acknowledge at once. One by one and in groups, with each number of decoders, of plain and of compressed logs."""
@@ -198,28 +195,28 @@ def pipeline(
     )
     with ended_by_sigterm():
         facts = bench_pipeline(plan, folder=choice.folder, mysqld=choice.mysqld, say=teller())
-    _show(pipeline_tables(facts), facts, json_place)
+    outputs.write("bench pipeline", facts, pipeline_tables(facts), pipeline_figures)
 
 
 @bench.command()
 @backlog_options
 @click.option("--rounds", type=click.IntRange(1), default=3)
 @output_options
-def decode(*, choice: BacklogChoice, rounds: int, json_place: str | None) -> None:
+def decode(*, choice: BacklogChoice, rounds: int, outputs: Outputs) -> None:
     """Decode a backlog on one core: keys and spans of all rows; and by the library mysql-replication."""
     with (
         ended_by_sigterm(),
         opened(choice.spec, choice.folder, mysqld=choice.mysqld, say=teller()) as backlog,
     ):
         facts = bench_decode(backlog, rounds)
-    _show([decode_table(facts)], facts, json_place)
+    outputs.write("bench decode", facts, [decode_table(facts)], decode_figures)
 
 
 @bench.command()
 @backlog_options
 @click.option("--rounds", type=click.IntRange(1), default=3)
 @output_options
-def index(*, choice: BacklogChoice, rounds: int, json_place: str | None) -> None:
+def index(*, choice: BacklogChoice, rounds: int, outputs: Outputs) -> None:
     """Look up and record the keys of a backlog, and as many random ones, in the index of last writers, in the layout
     of the study that it comes from, and in a Python dict."""
     with (
@@ -229,4 +226,4 @@ def index(*, choice: BacklogChoice, rounds: int, json_place: str | None) -> None
         facts = bench_index(backlog, rounds)
     if not facts["keys"]:
         raise UsageError(detail="the backlog touches no keys")
-    _show([index_table(facts)], facts, json_place)
+    outputs.write("bench index", facts, [index_table(facts)], index_figures)

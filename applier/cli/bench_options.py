@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,12 @@ from typing import Any, TypeVar
 
 import click
 from rich.console import Console
+from rich.table import Table
 
+from applier.bench import plots
 from applier.bench.backlog import BacklogSpec, Say
+from applier.bench.output import console, write_json
+from applier.bench.page import page
 from applier.errors import UsageError
 from applier.sandbox.options import normalised, parse_settings
 from applier.workload import WORKLOADS, parameters_from_text
@@ -103,9 +107,55 @@ def numbers(option: str, text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Where results go, besides the terminal. `json`: a file name, or - for stdout."""
+
+    json: str | None = None
+    html: Path | None = None
+    plot: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Raises UsageError now for what could not be written after a long measurement."""
+        if self.html is not None or self.plot is not None:
+            plots.require_plotting()
+        if self.plot is not None and self.plot.suffix not in plots.PLOT_SUFFIXES:
+            raise UsageError(detail=f"--plot: the file's name ends in {', '.join(plots.PLOT_SUFFIXES)}")
+
+    def write(
+        self, title: str, facts: Mapping[str, Any], tables: Sequence[Table], figures: plots.Figures
+    ) -> None:
+        """Prints the tables and writes what was asked for. The plot is the first figure."""
+        screen = console(self.json)
+        for table in tables:
+            screen.print(table)
+        if self.json is not None:
+            write_json(facts, self.json)
+        if self.html is not None:
+            svgs = [plots.as_svg(figure) for figure in figures(facts)]
+            self.html.write_text(page(f"{title}: {facts['workload']}", facts, tables, svgs))
+        if self.plot is not None:
+            plots.save(figures(facts)[0], self.plot)
+
+
 def output_options(command: Command) -> Command:
-    """Where results go, besides the terminal."""
-    return click.option("--json", "json_place", metavar="FILE", help="Results as JSON; - is stdout.")(command)
+    """`--json`, `--html`, `--plot`; the command gets them as `outputs`."""
+
+    @functools.wraps(command)
+    def with_outputs(*, json: str | None, html: Path | None, plot: Path | None, **others: Any) -> Any:
+        return command(outputs=Outputs(json, html, plot), **others)
+
+    writable = click.Path(dir_okay=False, path_type=Path)
+    options = [
+        click.option("--json", metavar="FILE", help="Results as JSON; - is stdout."),
+        click.option(
+            "--html", type=writable, metavar="FILE", help="Results with plots, as a page of its own."
+        ),
+        click.option("--plot", type=writable, metavar="FILE", help="The first plot, as .svg, .png or .pdf."),
+    ]
+    for option in reversed(options):
+        with_outputs = option(with_outputs)
+    return with_outputs  # type: ignore[return-value]
 
 
 @contextmanager

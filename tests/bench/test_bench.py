@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import random
+import re
 import subprocess
 import sys
 from array import array
@@ -13,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from applier.bench.backlog import Backlog
+from applier.bench.backlog import Backlog, BacklogSpec, opened
+from applier.bench.blocking import NO_ROW, Waits, blocking_rows
 from applier.bench.configurations import built, named
 from applier.bench.replay import in_turn
 from applier.bench.statistics import best, ratios
@@ -21,10 +24,14 @@ from applier.bench.study import StudyIndex
 from applier.cli.bench import bench
 from applier.errors import DataError, UsageError
 
+TABLES = {"rows": 100, "tables": 2}
+SERVERS = {"innodb_redo_log_capacity": "32M", "innodb_buffer_pool_size": "64M"}
 SMALL = (
-    "--workload", "oltp", "--set", "rows=100", "--set", "tables=2",
-    "--server-set", "all.innodb_redo_log_capacity=32M", "--server-set", "all.innodb_buffer_pool_size=64M",
-)  # fmt: skip
+    "--workload",
+    "oltp",
+    *(word for name, value in TABLES.items() for word in ("--set", f"{name}={value}")),
+    *(word for name, value in SERVERS.items() for word in ("--server-set", f"all.{name}={value}")),
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +62,7 @@ def test_replay_races_the_applier_against_the_stock_replica_and_compares_the_dat
     assert facts["best_stock"] == "stock-4"
     assert set(facts["ratios"]) == {"strict-1"}
     assert set(facts["ratios"]["strict-1"]) == {"median", "min", "max"}
+    assert 0.9 < sum(facts["why"]["strict-1"]["worker_time"].values()) < 1.1
     assert [run["name"] for run in facts["runs"]] == ["strict-1", "stock-4"]
     for run in facts["runs"]:
         assert run["identical"]
@@ -65,6 +73,16 @@ def test_replay_races_the_applier_against_the_stock_replica_and_compares_the_dat
         assert run["peak_rss_bytes"] > 0
         assert (run["applier_cpu_seconds"] > 0) == (run["kind"] == "applier")
         assert {"workers", "group_transactions", "net_changes"} <= set(run)
+
+
+def test_the_row_that_a_unit_waited_for_is_found_in_the_backlog(kept: Path) -> None:
+    with opened(BacklogSpec("oltp", 300, TABLES, SERVERS), kept) as backlog:
+        waits = Waits({300: 5, 290: 3}, unit=1, on_the_way=300)
+        found = blocking_rows(backlog, {"late": waits, "first": Waits({1: 1}, unit=1, on_the_way=8)})
+    assert found["first"] == {NO_ROW: 1.0}
+    assert set(found["late"].values()) == {0.625, 0.375}
+    for row in found["late"]:
+        assert re.fullmatch(r"sbtest[12]\(id=\d+\)", row)
 
 
 def test_each_round_begins_with_another_configuration() -> None:
@@ -137,6 +155,26 @@ def test_pipeline_measures_the_flow_with_and_without_compression(kept: Path) -> 
         assert run["python_microseconds_per_transaction"] >= 0
         assert set(run["stages"]) == {"reader", "decoder", "scheduler", "worker"}
     assert set(facts["kernel_nanoseconds_per_transaction"]) == {"assemble", "decode", "schedule", "encode"}
+
+
+def test_results_are_written_as_a_page_that_needs_nothing_else_and_as_a_plot(
+    kept: Path, tmp_path: Path
+) -> None:
+    page, plot = tmp_path / "index.html", tmp_path / "index.png"
+    facts = run_bench(
+        kept, "index", "--transactions", "300", "--rounds", "1", "--html", str(page), "--plot", str(plot)
+    )
+    text = page.read_text()
+    assert text.count("<svg") == 1
+    assert "ns a key" in text
+    assert not re.search(r"""(src|href)=["']https?:""", text)
+    assert json.loads(html.unescape(text.partition('<pre id="facts">')[2].partition("</pre>")[0])) == facts
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_plot_of_an_unknown_kind_is_refused_before_anything_is_measured(kept: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"\.svg, \.png"):
+        run_bench(kept, "index", "--transactions", "300", "--plot", str(tmp_path / "index.gif"))
 
 
 def test_decode_finds_the_same_rows_as_the_library_faster(kept: Path) -> None:
