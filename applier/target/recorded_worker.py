@@ -23,20 +23,20 @@ class RecordedWorker(Worker):
         self._forget_run()
 
     def _forget_run(self) -> None:
-        self._started = self._held_started = self._executed = self._waited_for = 0
+        self._begun = self._held_started = self._executed = self._waited_for = 0
         self._held: list[bytes] | None = None
 
     def _wait_for_dependencies(self, sequence_number: int) -> None:
         super()._wait_for_dependencies(sequence_number)
         self._runs += 1
         self._forget_run()
-        self._started = time.monotonic_ns()
+        self._begun = time.monotonic_ns()
         self._waited_for = sequence_number
 
     def _execute_ready(self, unit: Unit[Batch], group: FoldedGroup) -> bool:
         self._runs += 1
         self._forget_run()
-        self._started = time.monotonic_ns()
+        self._begun = time.monotonic_ns()
         self._held = held_rows(group)
         return super()._execute_ready(unit, group)
 
@@ -53,7 +53,7 @@ class RecordedWorker(Worker):
     def _committed(self, unit: Unit[Batch]) -> None:
         committed = time.monotonic_ns()
         run = UnitRun(
-            started=self._started,
+            started=self._begun,
             executed=self._executed or committed,  # what commits by itself has no commit turn
             committed=committed,
             held_started=self._held_started,
