@@ -143,8 +143,8 @@ cdef bint hold_dependent(FoldedGroup group, KeySet keys) except -1 nogil:
             barrier = (transaction.flags & (T_BARRIER | T_KEYS_UNKNOWN)) != 0
             for r in range(transaction.row_first, transaction.row_first + transaction.row_count):
                 row = &view.rows[r]
-                if (behind_barrier or barrier and held or is_held(group, view, row, number)
-                        or conflicts(keys, view, row)):
+                # A barrier is held with whatever is held before it: by itself it waits for all before the group.
+                if behind_barrier or is_held(group, view, row, number) or conflicts(keys, view, row):
                     behind_barrier = behind_barrier or barrier
                     again = hold(group, view, row, number) or again
                     for i in range(row.touch_first, row.touch_first + row.touch_count):

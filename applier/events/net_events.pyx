@@ -109,6 +109,7 @@ cdef class Writer:
         with nogil:
             self.write_tables()
             self.write_rests()
+        assert self.at <= buffer.data + room
         return 0
 
     # --- which rows go where ------------------------------------------------------------------------------------
@@ -159,14 +160,15 @@ cdef class Writer:
             runs[NET_INSERT - 1].image_bytes += entry.after_length
 
     cdef size_t room_for(self, const Run* run, const Layout* layout) noexcept nogil:
-        """Any two events that follow one another are together longer than the limit, so there are at most twice as
-        many as the limit goes into the bytes, and one. The table map of a run is counted once for each kind."""
-        cdef size_t events
+        """An event ends where its head, its rows and the next row would be longer than the limit; so the rows of two
+        neighbours are longer than the limit without a head. The table map is counted once for each kind."""
+        cdef size_t head = head_bytes(layout)
+        cdef size_t events = run.count
         if run.count == 0:
             return 0
-        events = min(run.count, 2 * (run.image_bytes // max(self.event_bytes_max, <size_t>1)) + 2)
-        return (run.image_bytes + events * head_bytes(layout)
-                + HEADER_BYTES + TABLE_ID_BYTES + layout.content_length)
+        if self.event_bytes_max > head:
+            events = min(events, 2 * (run.image_bytes // (self.event_bytes_max - head)) + 2)
+        return run.image_bytes + events * head + HEADER_BYTES + TABLE_ID_BYTES + layout.content_length
 
     cdef void place(self, const Entry* entry, uint8_t kind) noexcept nogil:
         cdef Run* run = &self.runs[entry.table * KINDS + kind - 1]
