@@ -276,9 +276,11 @@ class SimulatedWorker:
         return self._lock_gap(unit)
 
     def _lock_gap(self, unit: Unit[Batch]) -> bool:
-        if self.random.random() >= self.script.gap_locks:
+        """A unit needs the same lock at every run: waiting does not help, unless whoever holds it gives way."""
+        dice = (unit.sequence_first * 0x9E3779B1 ^ self.script.seed * 0x85EBCA6B) >> 7
+        gap, gaps = dice % GAPS, self.schedule.gaps
+        if dice // GAPS % 100 >= 100 * self.script.gap_locks or gap in self.holds:
             return True
-        gap, gaps = self.random.randrange(GAPS), self.schedule.gaps
         if gap in gaps:
             self.runtime.sleep(20)  # the lock wait timeout
             if gap in gaps:
