@@ -62,4 +62,4 @@ def _table(text: str, database: str) -> TableName:
 
 def _unquoted(name: str) -> str:
     quote = name[0]
-    return name[1:-1].replace(quote * 2, quote) if quote in "`\"" else name
+    return name[1:-1].replace(quote * 2, quote) if quote in '`"' else name

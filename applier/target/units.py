@@ -96,7 +96,7 @@ class UnitEncoder:
         return ApplyError(gtid=self.gtid(unit), detail=detail)
 
     def _suspects(self, batch: Batch, info: TransactionInfo, error: ServerReplied) -> list[str]:
-        """The rows that the server's words may mean: of the table that it names and the kind of change that fails so."""
+        """The rows that the server's words may mean: of the table it names, and the kind of change that fails so."""
         kinds = SUSPECT_KINDS.get(error.code, tuple(RowKind))
         told = TABLE_NAMED.search(error.message)
         table = (told[1] or told[2]) if told else None

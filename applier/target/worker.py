@@ -262,13 +262,13 @@ class Worker(threading.Thread):
         group = self._encoder.fold(unit)
         wait_for = split(group, self._clock.low_water_mark)
         begun = wait_for > 0 and self._execute_ready(unit, group)
-        if begun:
-            if not self._hold_until(unit, wait_for):
-                return False
-        else:
+        # Encoded before the wait, which then covers it.
+        rest = self._encoder.folded_packets(group, HELD if begun else EVERYTHING, begins=not begun)
+        if not begun:
             self._wait_for_dependencies(wait_for)
-        part = HELD if begun else EVERYTHING
-        self._execute(unit, self._encoder.folded_packets(group, part, begins=not begun))
+        elif not self._hold_until(unit, wait_for):
+            return False
+        self._execute(unit, rest)
         self.state.rows_saved += group.rows_in - group.rows_out
         return self._commit_in_turn(unit)
 
