@@ -168,6 +168,8 @@ def opened(
         if not (place / FACTS).is_file():
             say(f"making the backlog {place.name}")
             _make(spec, place, version, mysqld, say)
+        for left_over in ("target", "live"):  # by a measurement that was killed
+            shutil.rmtree(place / left_over, ignore_errors=True)
         options = {"source": {**SOURCE_OPTIONS, **spec.source_options}}
         with Sandbox(place, ("source",), options=options, mysqld=mysqld) as sandbox:
             yield Backlog(spec, BacklogFacts.read(place / FACTS), sandbox)
