@@ -1,3 +1,13 @@
 """Fixtures come from plugins, one file for each kind of thing."""
 
+import pytest
+
 pytest_plugins = ["tests.servers", "tests.dumps"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("random schemas", "see tests/live/test_random_schemas.py")
+    group.addoption("--seeds", help="how many, or a range such as 17-20")
+    group.addoption("--mode", help="one way of replaying only")
+    group.addoption("--keep", metavar="DIR", help="keep the source's data of seeds that fail")
+    group.addoption("--kept", metavar="DIR", help="replay sources that were kept")
