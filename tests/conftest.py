@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest_plugins = ["tests.servers", "tests.dumps"]
+pytest_plugins = ["tests.servers", "tests.dumps", "tests.recorded"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
