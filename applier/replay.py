@@ -94,7 +94,7 @@ class Replay:
         self.pipeline: Pipeline | None = None
         self._earlier = Progress()
         self._stopping = threading.Event()
-        self._aborted = False
+        self.aborted = False
         self.reached_the_end = False  # the wanted end, not a drain
         self._progress_at_failure = 0
         self._source_logs_cascades = False
@@ -111,7 +111,7 @@ class Replay:
     def abort(self) -> None:
         """Ends now; the target rolls back what is not committed."""
         self._stopping.set()
-        self._aborted = True
+        self.aborted = True
         if self.pipeline is not None:
             self.pipeline.abort()
 
@@ -215,14 +215,14 @@ class Replay:
             self.pipeline = pipeline
             pipeline.start()
             if self._stopping.is_set():  # asked to stop while we were starting
-                pipeline.abort() if self._aborted else pipeline.drain()
+                pipeline.abort() if self.aborted else pipeline.drain()
             while not pipeline.join(JOIN_SECONDS):
                 pass
             self._earlier = progress_of(pipeline).after(self._earlier)
             self.pipeline = None
             if groups is not None:
                 groups.end()
-        if pipeline.failure is not None and not self._aborted:
+        if pipeline.failure is not None and not self.aborted:
             raise pipeline.failure
 
 

@@ -32,13 +32,16 @@ def address(server: Server, role: Role, **changes: Any) -> ServerAddress:
     return dataclasses.replace(parse_url(server.url, role, prompt=False), **changes)
 
 
-def settings(source: Server, target: Server, /, *, workers: int = 4, **changes: Any) -> RunSettings:
-    """Settings of a run that ends at the source's end, unless changed."""
-    pipeline = {name: changes.pop(name) for name in ("ordered", "use_source_bounds") if name in changes}
+PIPELINE = frozenset(field.name for field in dataclasses.fields(PipelineSettings))
+
+
+def settings(source: Server, target: Server, /, **changes: Any) -> RunSettings:
+    """Settings of a run that ends at the source's end, unless changed: fields of RunSettings or PipelineSettings."""
+    pipeline = {"workers": 4} | {name: changes.pop(name) for name in PIPELINE & changes.keys()}
     wanted = {
         "source": address(source, "source"),
         "target": address(target, "target"),
-        "pipeline": PipelineSettings(workers=workers, **pipeline),
+        "pipeline": PipelineSettings(**pipeline),
         "stop_at_end": "until_gtid_set" not in changes,
         "check": False,
     }

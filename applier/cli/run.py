@@ -173,7 +173,7 @@ def run(
     """Replay the source's binary log into the target, from what the target has executed, until stopped.
 
     The first SIGTERM or SIGINT drains and exits 0: what has begun is committed, the rest is applied at the next start.
-    The second aborts."""
+    The second aborts, with exit code 1."""
     if stop_at_end and until_gtid_set is not None:
         raise click.UsageError("--stop-at-end and --until-gtid-set exclude each other")
     if hand_over and (not stop_at_end or target_gtids != "preserve"):
@@ -204,6 +204,8 @@ def run(
     started = time.monotonic()
     with drained_by_signals(replay), report_progress(replay.progress):
         summary = replay.run()
+    if replay.aborted:
+        raise click.Abort
     seconds = time.monotonic() - started
     take_over = hand_over_statements(source) if hand_over and replay.reached_the_end else ""
     if as_json:
