@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from applier.bench.log_files import count_rows
+from applier.bench.machine import server_settings
 from applier.events.gtid import GtidSet
 from applier.sandbox import Sandbox, Server
 from applier.sandbox.cache import cache_folder, exclusive
@@ -59,10 +60,20 @@ class BacklogSpec:
         """Raises UsageError."""
         return workload_named(self.workload, **self.parameters)
 
+    def settings(self) -> dict[str, Any]:
+        """All parameters, defaults included. Raises UsageError."""
+        return dataclasses.asdict(self.made().settings)
+
     def key(self, mysql_version: str) -> str:
         """A folder name that differs wherever the backlog would. Raises UsageError."""
-        settings = dataclasses.asdict(self.made().settings)
-        facts = [FORMAT, mysql_version, self.workload, settings, self.transactions, dict(self.source_options)]
+        facts = [
+            FORMAT,
+            mysql_version,
+            self.workload,
+            self.settings(),
+            self.transactions,
+            dict(self.source_options),
+        ]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
         return f"{self.workload}-{self.transactions}-{digest}"
 
@@ -118,6 +129,18 @@ class Backlog:
             yield server
         finally:
             self.sandbox.remove(name)
+
+    def described(self) -> dict[str, Any]:
+        """For JSON: what it was made of, what came out, and the settings of its source."""
+        return {
+            "workload": self.spec.workload,
+            "parameters": self.spec.settings(),
+            "transactions": self.facts.transactions,
+            "rows": self.facts.rows,
+            "bytes": self.facts.bytes,
+            "mysql_version": self.facts.mysql_version,
+            "settings": {"source": server_settings(self.source)},
+        }
 
     def source_checksums(self) -> Checksums:
         """Of all tables of the source, which must have stood still since the backlog was made."""

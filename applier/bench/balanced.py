@@ -28,7 +28,7 @@ from applier.bench.lag import (
     growth,
     gtids_of,
 )
-from applier.bench.machine import machine
+from applier.bench.machine import machine, server_settings
 from applier.bench.sampling import Attribution
 from applier.bench.search import Search, SearchRule, highest_held
 from applier.bench.stock_states import StockStates
@@ -114,6 +114,7 @@ class Side:
         attribution: Callable[[], Attribution],
         require_running: Callable[[], None],
     ) -> None:
+        self.settings = {"source": server_settings(source), "target": server_settings(target)}
         self._source = source
         self._workload = workload
         self._attribution = attribution
@@ -195,12 +196,13 @@ def bench_balanced(
                     say(_line(tried))
                     return tried
 
+                settings = side.settings
                 found[name] = _facts(configuration, highest_held(trial, bench.rule))
         version = backlog.facts.mysql_version
     rates = {name: facts["transactions_per_second"] for name, facts in found.items()}
     return {
         "workload": bench.backlog.workload,
-        "parameters": dict(bench.backlog.parameters),
+        "parameters": bench.backlog.settings(),
         **found,
         "ratio": round(rates["applier"] / rates["stock"], 3) if rates["stock"] else None,
         "rule": RULE,
@@ -208,6 +210,7 @@ def bench_balanced(
         "trial_seconds": bench.trial_seconds,
         "machine": machine(),
         "mysql_version": version,
+        "settings": settings,
     }
 
 

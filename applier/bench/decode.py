@@ -68,10 +68,7 @@ def bench_decode(backlog: Backlog, rounds: int = 3) -> dict[str, Any]:
     first = passes[0]
     library = library_rows_per_second(backlog)
     return {
-        "workload": backlog.spec.workload,
-        "transactions": first.transactions,
-        "rows": first.rows,
-        "bytes": first.bytes,
+        **backlog.described(),
         "rows_per_second": round(first.rows / decode),
         "bytes_per_second": round(first.bytes / decode),
         "transactions_per_second": round(first.transactions / decode),
@@ -86,7 +83,6 @@ def bench_decode(backlog: Backlog, rounds: int = 3) -> dict[str, Any]:
         },
         "rounds": rounds,
         "machine": machine(),
-        "mysql_version": backlog.facts.mysql_version,
     }
 
 

@@ -22,6 +22,9 @@ from applier.bench.sampling import Sampler
 from applier.bench.sink import SinkSession
 from applier.events.assembler import StreamAssembler
 from applier.events.batch import Batch
+from applier.events.hand_off import split
+from applier.events.net_changes import fold
+from applier.events.net_events import folded_packets
 from applier.events.rows import RowDecoder
 from applier.events.scheduling import Dependencies
 from applier.events.statement import rows_packets, transaction_packets
@@ -43,6 +46,7 @@ class FlowConfiguration:
     group_transactions: int
     workers: int
     compressed: bool = False
+    net_changes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +157,7 @@ class FlowBench:
                 decoders=configuration.decoders,
                 group=GroupLimits(transactions_max=configuration.group_transactions),
                 target_gtids="own" if groups else "preserve",
+                net_changes=configuration.net_changes,
             ),
             open_stream=lambda received: CapturedStream(self.capture),
             target=address,
@@ -167,7 +172,7 @@ class FlowBench:
 
     # --- kernels ---------------------------------------------------------------------------------
 
-    def kernel_seconds(self, group_transactions: int) -> dict[str, float]:
+    def kernel_seconds(self, group_transactions: int, net_changes: bool) -> dict[str, float]:
         """Processor time of the compiled kernels, called one after the other by one thread, a batch at a time."""
         decoder, dependencies = RowDecoder(), Dependencies(BucketIndex())
         seconds = dict.fromkeys(("assemble", "decode", "schedule", "encode"), 0.0)
@@ -183,7 +188,7 @@ class FlowBench:
             marks.append(time.thread_time())
             dependencies.schedule(batch, max(0, batch.first_sequence_number - 1))
             marks.append(time.thread_time())
-            _encode(batch, group_transactions)
+            _encode(batch, group_transactions, net_changes)
             marks.append(time.thread_time())
             for stage, begin, end in zip(
                 ("decode", "schedule", "encode"), marks[1:], marks[2:], strict=False
@@ -204,13 +209,19 @@ class FlowBench:
             stream.close()
 
 
-def _encode(batch: Batch, group_transactions: int) -> None:
+def _encode(batch: Batch, group_transactions: int, net_changes: bool) -> None:
     if group_transactions == 1:
         for number in range(len(batch)):
             transaction_packets(batch, number)
         return
     for first in range(0, len(batch), group_transactions):
-        rows_packets([(batch, first, min(first + group_transactions, len(batch)))])
+        group = [(batch, first, min(first + group_transactions, len(batch)))]
+        if net_changes:
+            folded = fold(group)
+            split(folded, batch.last_sequence_number)  # nothing is held: all in one part
+            folded_packets(folded)
+        else:
+            rows_packets(group)
 
 
 def _measured(threads: list[threading.Thread]) -> dict[str, float]:

@@ -59,7 +59,7 @@ def bench_index(backlog: Backlog, rounds: int = 3) -> dict[str, Any]:
     with plans_of(backlog.source) as plans:
         keys = [Keys(*touches_of(batch)) for batch in read_decoded(backlog.files, plans, backlog.start_gtids)]
     return {
-        "workload": backlog.spec.workload,
+        **backlog.described(),
         **asdict(measure(keys, rounds)),
         "random": asdict(measure(random_keys(keys), rounds)),
         "rounds": rounds,

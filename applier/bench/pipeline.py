@@ -17,7 +17,8 @@ COMPRESSION = {"binlog_transaction_compression": "ON"}
 
 @dataclass(frozen=True, slots=True)
 class PipelineBench:
-    """What to measure: each number of decoders, one by one and in groups, of plain and of compressed logs."""
+    """What to measure: each number of decoders, one by one, in groups and with net changes, of plain and of
+    compressed logs."""
 
     backlog: BacklogSpec
     decoders: tuple[int, ...] = (1, 2, 4)
@@ -25,6 +26,7 @@ class PipelineBench:
     workers: int = 8
     rounds: int = 3
     compression: bool = True
+    net_changes: bool = True
 
     def __post_init__(self) -> None:
         if not self.decoders or min(self.decoders) < 1:
@@ -43,8 +45,16 @@ class PipelineBench:
 
     @property
     def headline(self) -> FlowConfiguration:
-        """The one whose figures stand for all: in groups, plain, with the most decoders."""
-        return FlowConfiguration(self.decoders[-1], self.group_transactions, self.workers)
+        """The one whose figures stand for all: in groups, plain, with the last number of decoders."""
+        return FlowConfiguration(
+            self.decoders[-1], self.group_transactions, self.workers, net_changes=self.net_changes
+        )
+
+    @property
+    def ways(self) -> list[tuple[int, bool]]:
+        """(transactions a group, net changes)."""
+        ways = [(1, False), (self.group_transactions, False), (self.group_transactions, self.net_changes)]
+        return list(dict.fromkeys(ways))
 
 
 def bench_pipeline(
@@ -61,10 +71,11 @@ def bench_pipeline(
     for compressed, spec in bench.logs:
         with opened(spec, folder, mysqld=mysqld, say=say) as backlog, plans_of(backlog.source) as plans:
             flow = FlowBench(backlog, plans)
-            for group in dict.fromkeys((1, bench.group_transactions)):
-                seconds = flow.kernel_seconds(group)
+            for group, net_changes in bench.ways:
+                seconds = flow.kernel_seconds(group, net_changes)
                 chosen = [
-                    FlowConfiguration(count, group, bench.workers, compressed) for count in bench.decoders
+                    FlowConfiguration(count, group, bench.workers, compressed, net_changes)
+                    for count in bench.decoders
                 ]
                 for configuration, run in _median_runs(flow, chosen, bench.rounds).items():
                     facts = run.as_dict(sum(seconds.values()))
@@ -75,20 +86,15 @@ def bench_pipeline(
                         kernels = {
                             stage: round(spent * 1e9 / run.transactions) for stage, spent in seconds.items()
                         }
-                        size = backlog.facts
+                        described = backlog.described()
     return {
-        "workload": bench.backlog.workload,
-        "parameters": dict(bench.backlog.parameters),
-        "transactions": size.transactions,
-        "rows": size.rows,
-        "bytes": size.bytes,
+        **described,
         **headline,
         "configuration": asdict(bench.headline),
         "kernel_nanoseconds_per_transaction": kernels,
         "rounds": bench.rounds,
         "runs": runs,
         "machine": machine(),
-        "mysql_version": size.mysql_version,
     }
 
 
@@ -108,6 +114,7 @@ def _median_runs(
 def _line(facts: dict[str, Any]) -> str:
     log = "compressed" if facts["compressed"] else "plain"
     return (
-        f"{log:<10} groups of {facts['group_transactions']:<5} {facts['decoders']} decoders "
+        f"{log:<10} groups of {facts['group_transactions']:<5} {'net' if facts['net_changes'] else '   '} "
+        f"{facts['decoders']} decoders "
         f"{facts['transactions_per_second']:>9,} transactions/s"
     )

@@ -154,9 +154,10 @@ def _lag(facts: Facts, side: str) -> Figure:
 def pipeline_figures(facts: Facts) -> list[Figure]:
     """Rate of every way through the flow; processor time by stage."""
     figure, axes = _figure(f"The flow without servers, {facts['workload']}", facts)
+    figure.set_figheight(1.5 + 0.22 * len(facts["runs"]))
     names = [
-        f"{'compressed' if run['compressed'] else 'plain'}, groups of {run['group_transactions']}, "
-        f"{run['decoders']} decoders"
+        f"{'compressed' if run['compressed'] else 'plain'}, groups of {run['group_transactions']}"
+        f"{' net' if run['net_changes'] else ''}, {run['decoders']} decoders"
         for run in facts["runs"]
     ]
     colors = [OTHER if run["compressed"] else OURS for run in facts["runs"]]

@@ -138,7 +138,7 @@ class ReplayResult:
         """For JSON."""
         return {
             "workload": self.bench.backlog.workload,
-            "parameters": dict(self.bench.backlog.parameters),
+            "parameters": self.bench.backlog.settings(),
             "transactions": self.backlog.transactions,
             "rows": self.backlog.rows,
             "bytes": self.backlog.bytes,

@@ -28,7 +28,7 @@ def pipeline_tables(facts: Facts) -> list[Table]:
     for run in facts["runs"]:
         speed.add_row(
             "compressed" if run["compressed"] else "plain",
-            f"{run['group_transactions']:,}",
+            f"{run['group_transactions']:,}{' net' if run['net_changes'] else ''}",
             str(run["decoders"]),
             f"{run['transactions_per_second']:,}",
             f"{run['bytes_per_second'] / 1e6:,.0f}",

@@ -177,6 +177,9 @@ def balanced(
 @click.option("--group-transactions", type=click.IntRange(1), default=100, help="Transactions a group.")
 @click.option("--workers", type=click.IntRange(1, 256), default=8)
 @click.option("--compression/--no-compression", default=True, help="Also measure a compressed log.")
+@click.option(
+    "--net-changes/--no-net-changes", default=True, help="Also measure groups whose rows are folded."
+)
 @output_options
 def pipeline(
     *,
@@ -186,12 +189,20 @@ def pipeline(
     group_transactions: int,
     workers: int,
     compression: bool,
+    net_changes: bool,
     outputs: Outputs,
 ) -> None:
     """Run a backlog through the applier without servers: recorded bytes at its start, at its end sinks that
-    acknowledge at once. One by one and in groups, with each number of decoders, of plain and of compressed logs."""
+    acknowledge at once. One by one, in groups and with net changes; with each number of decoders; of plain and of
+    compressed logs."""
     plan = PipelineBench(
-        choice.spec, numbers("--decoders", decoders), group_transactions, workers, rounds, compression
+        choice.spec,
+        numbers("--decoders", decoders),
+        group_transactions,
+        workers,
+        rounds,
+        compression,
+        net_changes,
     )
     with ended_by_sigterm():
         facts = bench_pipeline(plan, folder=choice.folder, mysqld=choice.mysqld, say=teller())

@@ -142,10 +142,11 @@ def test_balanced_finds_a_rate_for_the_applier_and_for_the_stock_replica(kept: P
 
 def test_pipeline_measures_the_flow_with_and_without_compression(kept: Path) -> None:
     facts = run_bench(kept, "pipeline", "--transactions", "300", "--rounds", "1", "--decoders", "1,2")
-    assert {(run["decoders"], run["group_transactions"], run["compressed"]) for run in facts["runs"]} == {
-        (decoders, group, compressed)
+    ways = ("decoders", "group_transactions", "net_changes", "compressed")
+    assert {tuple(run[way] for way in ways) for run in facts["runs"]} == {
+        (decoders, group, net, compressed)
         for decoders in (1, 2)
-        for group in (1, 100)
+        for group, net in ((1, False), (100, False), (100, True))
         for compressed in (False, True)
     }
     for run in (facts, *facts["runs"]):
