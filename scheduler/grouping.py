@@ -22,7 +22,9 @@ class Cut(NamedTuple):
     alone: bool  # a barrier, or a part of a very large transaction: a unit of its own
     first_part: bool
     last_part: bool
-    keys_need: int = 0  # what its keys need from outside the unit, whatever is known of its transactions otherwise
+    keys_need: int = (
+        0  # what its keys need from outside the unit, whatever is known of its transactions otherwise
+    )
     hidden: bool = False  # a last_committed lies in the unit, so it does not tell what is needed from outside
     closes: bool = False  # the unit must end here
 

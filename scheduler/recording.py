@@ -55,7 +55,9 @@ class UnitRun:
     executed: int  # every statement is answered, but for the COMMIT
     committed: int  # the COMMIT is answered
     held_started: int = 0  # of a unit executed in two steps: when the second began; 0: there was one step
-    waited_for: int = 0  # the sequence number up to which everything had to be committed before its (last) step
+    waited_for: int = (
+        0  # the sequence number up to which everything had to be committed before its (last) step
+    )
     runs: int = 1  # this one and those that were rolled back before
 
 
