@@ -38,7 +38,7 @@ PIPELINE = frozenset(field.name for field in dataclasses.fields(PipelineSettings
 def settings(source: Server, target: Server, /, **changes: Any) -> RunSettings:
     """Settings of a run that ends at the source's end, unless changed: fields of RunSettings or PipelineSettings."""
     pipeline = {"workers": 4} | {name: changes.pop(name) for name in PIPELINE & changes.keys()}
-    wanted = {
+    wanted: dict[str, Any] = {
         "source": address(source, "source"),
         "target": address(target, "target"),
         "pipeline": PipelineSettings(**pipeline),

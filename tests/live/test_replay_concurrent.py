@@ -148,7 +148,7 @@ def test_readers_see_states_of_the_source_only(source: Server, target: Server) -
 def _states_during_replay(source: Server, target: Server) -> list[tuple[int, ...]]:
     query = "SELECT n FROM d.t ORDER BY id"
     last = tuple(n for (n,) in source.execute(query))
-    states = []
+    states: list[tuple[int, ...]] = []
     with replaying(source, target, workers=8) as running, session(target) as read:
         while not states or states[-1] != last:
             states.append(tuple(n for (n,) in read(query)))

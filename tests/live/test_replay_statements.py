@@ -8,12 +8,13 @@ import pymysql
 import pytest
 
 from applier.sandbox import Server
+from applier.sandbox.server import Rows
 from tests.replaying import assert_identical, replay, run_all, session
 
 IN_D = ("CREATE DATABASE d", "USE d")
 
 
-def both(source: Server, target: Server, query: str) -> tuple[object, object]:
+def both(source: Server, target: Server, query: str) -> tuple[Rows, Rows]:
     return source.execute(query), target.execute(query)
 
 
