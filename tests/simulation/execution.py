@@ -205,6 +205,8 @@ class SimulatedWorker:
                     return
         except (QueueAborted, ClockStopped):
             pass
+        finally:
+            self._unlock()  # the session ends
 
     def _apply_or_fail(self, unit: Unit[Batch]) -> bool:
         try:
