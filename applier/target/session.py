@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import select
 import socket
 import ssl
 import threading
@@ -18,15 +19,18 @@ from typing import Any, Final
 import pymysql
 
 from applier.address import ServerAddress
-from applier.connection import connect, error_code, error_message, raw_socket
+from applier.connection import CONNECT_TIMEOUT_SECONDS, connect, error_code, error_message, raw_socket
+from applier.errors import ApplierError
 from applier.events.statement import encode_format_description, frame_packet
 from applier.target import wire
-from applier.target.wire import ReplyCounter, ServerReplied, WireLost
+from applier.target.wire import ReplyCounter, ServerReplied, WireLost, WireSilent
 from scheduler.clock import Decision
 
 log = logging.getLogger(__name__)
 
-ANSWER_SECONDS: Final = 60.0  # longest that a row transaction may stay without an answer on a link that is up
+ANSWER_SECONDS: Final = 60.0  # without an answer for so long, we ask the server whether it still works on it
+
+LATE_SECONDS: Final = 1.0  # for an answer that was sent while we asked
 
 LINK_ERRORS: Final = frozenset({0, 2006, 2013, 2014, 2055})  # of the client library: nothing the server said
 
@@ -133,12 +137,18 @@ class Session:
     def execute(
         self, packet: bytes | bytearray | memoryview, owed: int, seconds: float = ANSWER_SECONDS
     ) -> None:
-        """Sends framed statements, waits for `owed` OK replies. Raises ServerReplied, WireLost."""
+        """Sends framed statements, waits for `owed` OK replies. Raises ServerReplied, WireLost.
+
+        After `seconds` without an answer we go on waiting as long as the server works on it: changing many rows of a
+        table without keys takes hours."""
         current = self._connected()
-        if isinstance(current, ssl.SSLSocket):
-            self._exchange_tls(current, packet, owed, seconds)
-        else:
-            wire.exchange(self._fd, packet, self.replies, owed, seconds)
+        try:
+            if isinstance(current, ssl.SSLSocket):
+                self._exchange_tls(current, packet, owed, seconds)
+            else:
+                wire.exchange(self._fd, packet, self.replies, owed, seconds)
+        except WireSilent:
+            self._receive_while_it_works(seconds)
 
     def execute_sql(self, statements: str | bytes, owed: int = 1, seconds: float = ANSWER_SECONDS) -> None:
         """The same for statement text; `owed` is the number of statements in it."""
@@ -210,23 +220,58 @@ class Session:
         current = self._connected()
         if isinstance(current, ssl.SSLSocket):
             self._turn.acquire()
-            self._exchange_tls(current, self._decision_packet, self.replies.owed, seconds)
+            self.execute(self._decision_packet, self.replies.owed, seconds)
             return
         while True:
             decided = answered()
             try:
                 wire.receive(self._fd, self.replies, seconds)
-            except WireLost:
-                if decided or self.replies.received or not self._alive():
+            except WireSilent:
+                if decided:
+                    self._receive_while_it_works(seconds)
+                    return
+                if not self._alive():
                     raise
-                continue
-            return
+            else:
+                return
+
+    def _receive_while_it_works(self, seconds: float) -> None:
+        """Waits for the replies that are still owed. Raises ServerReplied, WireLost."""
+        works = True
+        while works:
+            works = self._works()
+            with contextlib.suppress(WireSilent):
+                self._receive(seconds if works else LATE_SECONDS)
+                return
+        raise WireLost("no answer in time")
+
+    def _receive(self, seconds: float) -> None:
+        current = self._connected()
+        if isinstance(current, ssl.SSLSocket):
+            self._receive_tls(current, seconds)
+        else:
+            wire.receive(self._fd, self.replies, seconds)
+
+    def _works(self) -> bool:
+        """Whether the server executes what we sent. Asked over another connection, so it tells of a dead link too."""
+        try:
+            ours = self._pymysql().thread_id()  # type: ignore[no-untyped-call]
+            other = connect(self.address, read_timeout_seconds=CONNECT_TIMEOUT_SECONDS)
+            with contextlib.closing(other), other.cursor() as cursor:
+                cursor.execute("SHOW PROCESSLIST")
+                sessions = cursor.fetchall()
+        except (ApplierError, pymysql.err.MySQLError, OSError) as error:
+            log.debug("no answer, and the server cannot be asked", extra={"detail": str(error)})
+            return False
+        return any(number == ours and command == "Query" for number, _, _, _, command, *_ in sessions)
 
     def _alive(self) -> bool:
+        """Whether the server has not closed the link; does not wait."""
+        current = self._connected()
+        ready = select.poll()
+        ready.register(current, select.POLLIN)
         try:
-            return self._connected().recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
-        except BlockingIOError:
-            return True
+            return not ready.poll(0) or current.recv(1, socket.MSG_PEEK) != b""
         except OSError:
             return False
 
@@ -246,9 +291,18 @@ class Session:
         try:
             tls.settimeout(None if seconds < 0 else seconds)
             tls.sendall(packet)
-            self.replies.expect(owed)
+        except (OSError, ValueError) as error:
+            raise WireLost(str(error)) from error
+        self.replies.expect(owed)
+        self._receive_tls(tls, seconds)
+
+    def _receive_tls(self, tls: ssl.SSLSocket, seconds: float) -> None:
+        try:
+            tls.settimeout(None if seconds < 0 else seconds)
             while not self.replies.feed(data := tls.recv(16384)):
                 if not data:
                     raise WireLost("connection lost")
+        except TimeoutError as error:
+            raise WireSilent("no answer in time") from error
         except (OSError, ValueError) as error:
             raise WireLost(str(error)) from error

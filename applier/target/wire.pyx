@@ -42,6 +42,10 @@ class WireLost(Exception):
     """The connection ended or stayed silent; whether the last statement ran is not known."""
 
 
+class WireSilent(WireLost):
+    """No answer in time: the server may be gone, or still busy with the statement."""
+
+
 class WireProtocolError(WireLost):
     """The server answered something that does not belong to the statements sent."""
 
@@ -229,7 +233,7 @@ cdef raise_outcome(int outcome, ReplyCounter replies):
     if outcome == LINK_LOST:
         raise WireLost("connection lost")
     if outcome == TIMED_OUT:
-        raise WireLost("no answer in time")
+        raise WireSilent("no answer in time")
     if outcome == PROTOCOL_ERROR:
         raise WireProtocolError("unexpected reply")
 
@@ -237,21 +241,25 @@ cdef raise_outcome(int outcome, ReplyCounter replies):
 def exchange(int fd, const uint8_t[::1] data, ReplyCounter replies, int owed, double seconds):
     """Sends `data` (framed packets) on a plain socket and waits for `owed` OK replies; `seconds` < 0 waits for ever.
 
-    Raises ServerReplied, WireLost. Runs without the GIL."""
-    cdef int outcome
+    Raises ServerReplied, WireLost; WireSilent after `seconds`, from then on `receive` may go on. Runs without the
+    GIL."""
+    cdef int outcome, sent
     cdef long long deadline
     with nogil:
         replies.reset(owed)
         deadline = -1 if seconds < 0 else now_ms() + <long long>(seconds * 1000)
         outcome = send_all(fd, &data[0], data.shape[0], deadline)
+        sent = outcome
         if outcome == DONE:
             outcome = receive_all(fd, replies, deadline)
+    if sent == TIMED_OUT:
+        raise WireLost("the server took no statements in time")
     if outcome != DONE:
         raise_outcome(outcome, replies)
 
 
 def receive(int fd, ReplyCounter replies, double seconds):
-    """Waits for the replies that `replies` still expects. Raises ServerReplied, WireLost. Runs without the GIL."""
+    """Waits for the replies that `replies` still expects. Raises as `exchange`. Runs without the GIL."""
     cdef int outcome
     cdef long long deadline
     with nogil:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from applier.target import wire
-from applier.target.wire import ReplyCounter, ServerReplied, WireLost, WireProtocolError
+from applier.target.wire import ReplyCounter, ServerReplied, WireLost, WireProtocolError, WireSilent
 
 
 def packet(payload: bytes, sequence: int = 1) -> bytes:
@@ -163,14 +163,22 @@ def test_silence_has_an_end(ends: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = ends
     with ours, theirs:
         began = time.monotonic()
-        with pytest.raises(WireLost, match="in time"):
-            wire.exchange(ours.fileno(), b"x", ReplyCounter(), 1, 0.05)
+        replies = ReplyCounter()
+        with pytest.raises(WireSilent, match="in time"):
+            wire.exchange(ours.fileno(), b"x", replies, 2, 0.05)
         assert time.monotonic() - began < 5
+        # Who believes in the server goes on where it stopped.
+        theirs.sendall(ok(1)[:7])
+        with pytest.raises(WireSilent):
+            wire.receive(ours.fileno(), replies, 0.05)
+        theirs.sendall(ok(1)[7:] + ok(2))
+        wire.receive(ours.fileno(), replies, 10.0)
+        assert replies.received == 2
 
 
 def test_a_server_that_takes_nothing_has_an_end(ends: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = ends
-    with ours, theirs, pytest.raises(WireLost, match="in time"):
+    with ours, theirs, pytest.raises(WireLost, match="took no statements"):
         wire.exchange(ours.fileno(), bytes(5_000_000), ReplyCounter(), 1, 0.05)
 
 
