@@ -25,6 +25,7 @@ from applier.events.query import (
 from applier.events.scalars import decimal_value
 from applier.events.statement import binlog_statements
 from applier.events.transaction import TransactionFlag
+from applier.target import event_ddl
 from applier.target.session import Session
 from applier.target.wire import ServerReplied
 
@@ -35,8 +36,6 @@ WHOLE_ROWS: Final = TransactionFlag.ROWS | TransactionFlag.FIRST_PART | Transact
 ENDS_WITH_COMMIT: Final = frozenset({b"COMMIT", b"ROLLBACK"})
 # CREATE TABLE … SELECT in the log. From here to its COMMIT the server takes nothing but BINLOG.
 CREATE_WITH_ROWS: Final = re.compile(rb"CREATE\s.*\bSTART TRANSACTION\Z", re.IGNORECASE | re.DOTALL)
-# It makes whoever runs it the event's definer, unless it names one.
-ALTER_EVENT: Final = re.compile(rb"\A\s*ALTER\s+EVENT\b", re.IGNORECASE)
 UNKNOWN_DATABASE: Final = 1049
 
 
@@ -132,12 +131,8 @@ class _Statements:
 
     def _run_statement(self, query: Query) -> None:
         """A statement that failed half-way on the source must fail with the same error here."""
-        text = query.text
-        if query.invoker is not None:
-            with_definer = f"ALTER DEFINER={query.invoker} EVENT".encode()
-            text = ALTER_EVENT.sub(lambda match: with_definer, text)
         try:
-            self.session.statement(text)
+            self.session.statement(event_ddl.for_replica(query.text, query.invoker))
         except ServerReplied as error:
             if error.code != query.error_code:
                 raise self.no_database or error from None
