@@ -1,5 +1,7 @@
 """CREATE EVENT and ALTER EVENT as a replica runs them: disabled, and with the definer they had on the source."""
 
+# ruff: noqa: E501 (statements are easier to read on one line)
+
 from __future__ import annotations
 
 import pytest
