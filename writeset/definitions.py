@@ -90,6 +90,8 @@ class TableDefinition:
 
     cascades_unlogged: a foreign key's cascade may change rows that the source does not log, so a delete, or
         an update of a key that others refer to, must be a barrier. always_barrier: every change must be one.
+    source_overlooks: child of a table without a primary key. MySQL (seen with 9.7) leaves the rows of such a parent
+        out of its own writesets, so a child's last_committed in the log may be below the parent's transaction.
 
     Raises ValueError when it contradicts itself, so that the kernel can follow it without checks.
     """
@@ -102,6 +104,7 @@ class TableDefinition:
     always_barrier: bool = False
     cascades_unlogged: bool = False
     has_foreign_keys: bool = False
+    source_overlooks: bool = False
 
     def __post_init__(self) -> None:
         if self.has_identity and not self.keys:

@@ -335,6 +335,7 @@ cdef class TablePlan:
         self.always_barrier = definition.always_barrier
         self.cascades_unlogged = definition.cascades_unlogged
         self.has_foreign_keys = definition.has_foreign_keys
+        self.source_overlooks = definition.source_overlooks
         self.table_seed = hash_name(definition.schema, definition.table)
         self.key_count = len(definition.keys)
         self.keys = <Key*>calloc(self.key_count + 1, sizeof(Key))

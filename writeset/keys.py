@@ -121,6 +121,7 @@ def table_definition(
         has_identity=has_identity,
         cascades_unlogged=not cascades_logged and any(key.cascades for key in children),
         has_foreign_keys=bool(foreign_keys),
+        source_overlooks=any(not _has_primary_key(known.get(key.parent)) for key in parents),
     )
 
 
@@ -131,6 +132,15 @@ def _ends(foreign_keys: Iterable[ForeignKey]) -> list[TableName]:
 def _identifies(table: Table, index: Index) -> bool:
     """Whether every row has one value of this unique index, and no two rows the same."""
     return all(part.column is not None and not table.columns[part.column].nullable for part in index.parts)
+
+
+def _has_primary_key(table: Table | None) -> bool:
+    """Whether the server itself sees a primary key: a unique key over whole NOT NULL columns counts as one."""
+    return table is not None and any(
+        index.name == "PRIMARY"
+        or (_identifies(table, index) and not any(part.prefix_characters for part in index.parts))
+        for index in table.unique_indexes
+    )
 
 
 def _identity_first(table: Table) -> list[Index]:

@@ -27,6 +27,7 @@ cdef enum TransactionFlags:
     T_KEYS_UNKNOWN = 1024 # the decoder could not name the keys (implies T_BARRIER)
     T_SCHEMA = 2048       # the schema may differ after it (set with T_DDL, and for CREATE TABLE … SELECT)
     T_CHECKPOINT = 4096   # the bucket index forgot everything after it: the last of its group
+    T_OWN_KEYS_ONLY = 8192 # the source's last_committed may overlook a parent: see TableDefinition.source_overlooks
 
 # struct of one transaction, or of one part of a very large one (parts share the sequence number).
 cdef struct Transaction:

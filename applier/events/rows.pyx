@@ -4,7 +4,7 @@
 from libc.stdint cimport uint16_t
 from libc.stdlib cimport free, malloc
 
-from applier.events.batch cimport T_BARRIER, T_DDL, T_KEYS_UNKNOWN, T_ROWS, T_SCHEMA, Row
+from applier.events.batch cimport T_BARRIER, T_DDL, T_KEYS_UNKNOWN, T_OWN_KEYS_ONLY, T_ROWS, T_SCHEMA, Row
 from applier.events.event_types cimport (
     HEADER_BYTES, LOG_POS_OFFSET, PARTIAL_UPDATE_ROWS_EVENT, TABLE_MAP_EVENT, is_rows_event)
 from applier.events.row_image cimport (
@@ -167,6 +167,8 @@ cdef class RowDecoder:
                 corrupt(batch, transaction, event, table, b"row event and table map differ in the number of columns")
             if table.keys_unknown:
                 transaction.flags |= T_BARRIER | T_KEYS_UNKNOWN
+            if table.source_overlooks:
+                transaction.flags |= T_OWN_KEYS_ONLY
             at = header.rows
             # A minimal image without any column is no bytes at all, so the event holds exactly one row of them.
             if header.present_count + header.present_after_count == 0 and not header.partial:

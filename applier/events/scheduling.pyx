@@ -4,7 +4,8 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp
 from applier.events.batch cimport (
-    T_BARRIER, T_CHECKPOINT, T_COMPRESSED, T_DDL, T_FIRST_PART, T_KEYS_UNKNOWN, T_LAST_PART, T_ROWS, T_SCHEMA, T_STATEMENTS, Batch, Transaction)
+    T_BARRIER, T_CHECKPOINT, T_COMPRESSED, T_DDL, T_FIRST_PART, T_KEYS_UNKNOWN, T_LAST_PART, T_OWN_KEYS_ONLY, T_ROWS, T_SCHEMA,
+    T_STATEMENTS, Batch, Transaction)
 from writeset.buckets cimport BucketIndex
 from writeset.hashing cimport EXCLUSIVE_OVER_SHARED
 
@@ -92,7 +93,7 @@ cdef class Dependencies:
                 bound = UNKNOWN
                 if t.flags & T_FIRST_PART:
                     bound = self.source_clock.bound(t)
-                if not self.use_source_bounds:
+                if t.flags & T_OWN_KEYS_ONLY or not self.use_source_bounds:
                     bound = UNKNOWN
                 if waits is NULL:
                     t.last_committed = self.index.assign_one(

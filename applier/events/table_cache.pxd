@@ -21,6 +21,7 @@ cdef struct Table:
     uint32_t batch_index           # its place in Batch.tables of the batch numbered `used`
     uint64_t used                  # the last batch that used it
     bint keys_unknown              # its columns are not those of the target's table
+    bint source_overlooks          # see TablePlan
 
 cdef class TableCache:
     cdef readonly size_t capacity

@@ -150,6 +150,7 @@ cdef int fill_table(Table* table, object table_map, TablePlan plan) except -1:
     if table.columns is NULL or table.strides is NULL or table.before is NULL or table.after is NULL:
         raise MemoryError
     table.keys_unknown = plan.column_total != count
+    table.source_overlooks = plan.source_overlooks
     for position, column in enumerate(columns):
         fill_layout(&table.columns[<size_t>position], column)
         table.json_count += table.columns[<size_t>position].is_json

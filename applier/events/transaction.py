@@ -25,6 +25,7 @@ class TransactionFlag(IntFlag):
     KEYS_UNKNOWN = 1024
     SCHEMA = 2048
     CHECKPOINT = 4096
+    OWN_KEYS_ONLY = 8192
 
 
 @dataclass(frozen=True, slots=True)
