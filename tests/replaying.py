@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+import pytest
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
@@ -23,9 +24,20 @@ from applier.replay import Progress, Replay
 from applier.sandbox import Server
 from applier.settings import RunSettings
 from applier.verify import VerifyOptions, verify
+from applier.verify.definitions import OWN_SCHEMA
+from scheduler.grouping import GroupLimits
 from tests.waiting import wait_until
 
 END_SECONDS = 60.0
+
+# Ways of applying that come to the same: pass the value of `mode` on to `replay`.
+Mode = dict[str, Any]
+MODES: dict[str, Mode] = {
+    "one by one": {},
+    "relaxed": {"ordered": False, "workers": 8},
+    "net changes": {"group": GroupLimits(100), "net_changes": True},
+}
+in_every_mode = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 
 
 def address(server: Server, role: Role, **changes: Any) -> ServerAddress:
@@ -117,8 +129,9 @@ def executed(server: Server) -> GtidSet:
 
 def base_tables(server: Server) -> list[str]:
     rows = server.execute(
-        "SELECT table_schema, table_name FROM information_schema.tables WHERE table_type = 'BASE TABLE' AND"
-        " table_schema NOT IN ('mysql', 'sys', 'performance_schema', 'information_schema') ORDER BY 1, 2"
+        "SELECT table_schema, table_name FROM information_schema.tables WHERE table_type = 'BASE TABLE'"
+        " AND table_schema NOT IN ('mysql', 'sys', 'performance_schema', 'information_schema', %s) ORDER BY 1, 2",
+        (OWN_SCHEMA,),
     )
     return [f"{identifier(schema)}.{identifier(table)}" for schema, table in rows]
 

@@ -8,7 +8,7 @@ import pytest
 
 from applier.sandbox import Server
 from tests import every_type
-from tests.replaying import assert_identical, replay, run_all
+from tests.replaying import Mode, assert_identical, in_every_mode, replay, run_all
 
 LARGE_JSON = "JSON_OBJECT('name', REPEAT('n', 400), 'tags', JSON_ARRAY(1, 2, 3), 'n', 5)"
 
@@ -74,26 +74,31 @@ WAYS = {
 }
 
 
-def test_every_type_and_every_value(source: Server, target: Server) -> None:
+@in_every_mode
+def test_every_type_and_every_value(source: Server, target: Server, mode: Mode) -> None:
     run_all(source, every_type.definitions())
     run_all(source, every_type.changes())
-    replay(source, target)
+    replay(source, target, **mode)
     assert_identical(source, target)
 
 
 @pytest.mark.parametrize("metadata", ["MINIMAL", "FULL"])
-def test_tables_of_every_sort_in_every_row_image(source: Server, target: Server, metadata: str) -> None:
+@in_every_mode
+def test_tables_of_every_sort_in_every_row_image(
+    source: Server, target: Server, metadata: str, mode: Mode
+) -> None:
     source.execute("SET GLOBAL binlog_row_metadata = %s", (metadata,))
     run_all(source, TABLES)
     for settings in WAYS.values():
         before = [f"SET SESSION {name} = '{value}'" for name, value in settings.items()]
         run_all(source, [*before, *changes(), *EMPTYING], database="d")
     run_all(source, changes(), database="d")
-    replay(source, target)
+    replay(source, target, **mode)
     assert_identical(source, target)
 
 
-def test_transactions_of_every_shape(source: Server, target: Server) -> None:
+@in_every_mode
+def test_transactions_of_every_shape(source: Server, target: Server, mode: Mode) -> None:
     run_all(source, ["CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY, v INT UNIQUE)"])
     shapes = [
         "BEGIN",
@@ -130,7 +135,7 @@ def test_transactions_of_every_shape(source: Server, target: Server) -> None:
         "INSERT INTO t VALUES (22, 22)",
     ]
     run_all(source, shapes, database="d")
-    replay(source, target)
+    replay(source, target, **mode)
     assert_identical(source, target)
     assert target.execute("SELECT id, v FROM d.t ORDER BY id") == (
         (2, 11),
@@ -141,7 +146,8 @@ def test_transactions_of_every_shape(source: Server, target: Server) -> None:
     )
 
 
-def test_tables_without_transactions(source: Server, target: Server) -> None:
+@in_every_mode
+def test_tables_without_transactions(source: Server, target: Server, mode: Mode) -> None:
     changes = [
         "CREATE DATABASE d",
         "USE d",
@@ -160,12 +166,13 @@ def test_tables_without_transactions(source: Server, target: Server) -> None:
         "INSERT INTO t VALUES (1)",
     ]
     run_all(source, changes)
-    replay(source, target)
+    replay(source, target, **mode)
     assert_identical(source, target)
     assert target.execute("SELECT * FROM d.isam ORDER BY id") == ((2, 9), (3, 3))
 
 
-def test_cascades_and_triggers_are_not_done_twice(source: Server, target: Server) -> None:
+@in_every_mode
+def test_cascades_and_triggers_are_not_done_twice(source: Server, target: Server, mode: Mode) -> None:
     """Without REPLACE of a parent: there 9.7 logs other changes than it makes, and its own replica differs too."""
     changes = [
         "CREATE DATABASE d",
@@ -195,7 +202,7 @@ def test_cascades_and_triggers_are_not_done_twice(source: Server, target: Server
         "INSERT INTO self VALUES (9, 1)",
     ]
     run_all(source, changes)
-    replay(source, target, workers=8)
+    replay(source, target, **mode)
     assert_identical(source, target)
     assert target.execute("SELECT COUNT(*) FROM d.log") == source.execute("SELECT COUNT(*) FROM d.log")
 

@@ -9,7 +9,7 @@ import pytest
 
 from applier.sandbox import Server
 from applier.sandbox.server import Rows
-from tests.replaying import assert_identical, executed, replay, run_all, session
+from tests.replaying import Mode, assert_identical, executed, in_every_mode, replay, run_all, session
 from tests.servers import ServerFactory
 from tests.waiting import wait_until
 
@@ -20,7 +20,8 @@ def both(source: Server, target: Server, query: str) -> tuple[Rows, Rows]:
     return source.execute(query), target.execute(query)
 
 
-def test_definitions_change_between_transactions(source: Server, target: Server) -> None:
+@in_every_mode
+def test_definitions_change_between_transactions(source: Server, target: Server, mode: Mode) -> None:
     run_all(
         source,
         [
@@ -58,7 +59,7 @@ def test_definitions_change_between_transactions(source: Server, target: Server)
             "UPDATE hidden_key SET a = 2 LIMIT 1",
         ],
     )
-    replay(source, target, workers=8)
+    replay(source, target, **mode)
     assert_identical(source, target)
 
 
@@ -170,7 +171,8 @@ def test_events_are_as_on_a_stock_replica(
     assert {disabled for *_, disabled in on_target} == {1}
 
 
-def test_databases_come_and_go(source: Server, target: Server) -> None:
+@in_every_mode
+def test_databases_come_and_go(source: Server, target: Server, mode: Mode) -> None:
     with session(source) as one, session(source) as other:
         one("CREATE DATABASE gone CHARACTER SET latin1")
         one("USE gone")
@@ -188,7 +190,7 @@ def test_databases_come_and_go(source: Server, target: Server) -> None:
         one("CREATE VIEW kept.v AS SELECT * FROM kept.t")
         one("USE kept")
         one("CREATE TABLE here (a INT)")
-    replay(source, target)
+    replay(source, target, **mode)
     assert_identical(source, target)
 
 
@@ -271,7 +273,8 @@ def test_session_settings_that_shape_definitions(source: Server, target: Server)
     assert_identical(source, target)
 
 
-def test_statement_format(source: Server, target: Server) -> None:
+@in_every_mode
+def test_statement_format(source: Server, target: Server, mode: Mode) -> None:
     run_all(
         source,
         [
@@ -317,12 +320,13 @@ def test_statement_format(source: Server, target: Server) -> None:
     ):
         run("INSERT INTO d.isam VALUES (10), (11), (3), (12)")
     run_all(source, ["INSERT INTO d.t (v) VALUES ('after')"])
-    replay(source, target, workers=8)
+    replay(source, target, **mode)
     assert_identical(source, target)
     assert target.execute("SELECT COUNT(*) FROM d.isam") == ((6,),)
 
 
-def test_create_table_select(source: Server, target: Server) -> None:
+@in_every_mode
+def test_create_table_select(source: Server, target: Server, mode: Mode) -> None:
     changes = [
         "CREATE TABLE {0}1 SELECT * FROM d.t",
         "INSERT INTO {0}1 VALUES (9, 9)",
@@ -340,11 +344,12 @@ def test_create_table_select(source: Server, target: Server) -> None:
     run_all(source, [change.format("a") for change in changes], database="d")
     compressed = ["SET binlog_transaction_compression = ON", "SET time_zone = '+03:00', sql_mode = 'ANSI'"]
     run_all(source, [*compressed, *(change.format("b") for change in changes)], database="d")
-    replay(source, target, workers=2)
+    replay(source, target, **mode)
     assert_identical(source, target)
 
 
-def test_xa_transactions(source: Server, target: Server) -> None:
+@in_every_mode
+def test_xa_transactions(source: Server, target: Server, mode: Mode) -> None:
     """Prepared ones are there for whoever comes next: the applier may end in between."""
     run_all(source, [*IN_D, "CREATE TABLE t (id INT PRIMARY KEY, v INT)"])
     run_all(
@@ -376,12 +381,12 @@ def test_xa_transactions(source: Server, target: Server) -> None:
         ],
         database="d",
     )
-    replay(source, target, workers=3)
+    replay(source, target, **mode)
     ours, theirs = both(source, target, "XA RECOVER CONVERT XID")
     assert sorted(ours) == sorted(theirs)
     assert target.execute("SELECT id FROM d.t ORDER BY id") == ((1,), (3,), (5,))
     run_all(source, ["XA COMMIT 'kept'", "XA ROLLBACK 'undone'", "INSERT INTO d.t VALUES (6, 1)"])
-    replay(source, target, workers=3)
+    replay(source, target, **mode)
     assert both(source, target, "XA RECOVER") == ((), ())
     assert_identical(source, target)
     assert target.execute("SELECT id, v FROM d.t ORDER BY id") == ((1, 1), (3, 1), (4, 1), (5, 1), (6, 1))
