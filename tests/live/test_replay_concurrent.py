@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 from collections.abc import Callable
@@ -128,6 +129,52 @@ def test_writers_and_workers_at_the_same_time(source: Server, target: Server, or
         load(source, seed=11, writers=4, transactions=60)
         running.wait_for(source, target)
     assert_identical(source, target)
+
+
+def test_definitions_change_under_load(source: Server, target: Server) -> None:
+    """Unique keys come and go while rows are written: each row is scheduled by the keys of its time."""
+    run_all(
+        source, ["CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY, v INT UNIQUE, w VARCHAR(20))"]
+    )
+    stop = threading.Event()
+    with replaying(source, target, workers=8) as running:
+        writers = [
+            threading.Thread(target=_upsert_and_delete, args=(source, random.Random(seed), stop))
+            for seed in range(4)
+        ]
+        for writer in writers:
+            writer.start()
+        with session(source, "USE d") as run:
+            for number in range(8):
+                for change in (
+                    "ADD UNIQUE uw (w)",
+                    "DROP INDEX uw",
+                ):  # which may fail: there are duplicates, or no such key
+                    with contextlib.suppress(pymysql.err.MySQLError):
+                        run(f"ALTER TABLE t {change}")
+                run("ALTER TABLE t DROP INDEX v, ADD UNIQUE v (v)")
+                run("RENAME TABLE t TO other")
+                run("RENAME TABLE other TO t")
+                run(f"ALTER TABLE t ADD c{number} INT")
+        stop.set()
+        for writer in writers:
+            writer.join()
+        running.wait_for(source, target)
+    assert_identical(source, target)
+
+
+def _upsert_and_delete(source: Server, choose: random.Random, stop: threading.Event) -> None:
+    with session(source, "USE d") as run:
+        while not stop.is_set():
+            word = choose.choice("aAbBäÄß") + str(choose.randrange(60))
+            # Duplicates in another key, deadlocks, and the moment when the table is called otherwise.
+            with contextlib.suppress(pymysql.err.MySQLError):
+                run(
+                    f"INSERT INTO t (id, v, w) VALUES ({choose.randrange(60)}, {choose.randrange(60)}, '{word}')"
+                    " ON DUPLICATE KEY UPDATE w = VALUES(w)"
+                )
+                run(f"DELETE FROM t WHERE v = {choose.randrange(60)}")
+            stop.wait(0.002)
 
 
 def test_readers_see_states_of_the_source_only(source: Server, target: Server) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from applier.sandbox import Server
 from tests import every_type
-from tests.replaying import Mode, assert_identical, in_every_mode, replay, run_all
+from tests.replaying import Mode, assert_identical, in_every_mode, replay, replaying, run_all
 
 LARGE_JSON = "JSON_OBJECT('name', REPEAT('n', 400), 'tags', JSON_ARRAY(1, 2, 3), 'n', 5)"
 
@@ -252,4 +252,44 @@ def test_target_that_takes_small_packets_only(source: Server, target: Server) ->
     ]
     run_all(source, changes)
     replay(source, target)
+    assert_identical(source, target)
+
+
+def test_target_with_columns_and_keys_of_its_own(source: Server, target: Server) -> None:
+    """Its keys decide what may run side by side, not those of the source."""
+    columns = "SELECT id, v, w FROM d.t ORDER BY id"
+    run_all(
+        source, ["CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY, v INT UNIQUE, w VARCHAR(20))"]
+    )
+    replay(source, target)
+    alter = "ALTER TABLE d.t ADD extra INT DEFAULT 5, ADD at TIMESTAMP DEFAULT NOW(), ADD UNIQUE (w), DROP INDEX v"
+    run_all(target, ["SET sql_log_bin = 0", alter])
+    changes = [f"INSERT INTO t VALUES ({i}, {i}, 'w{i}')" for i in range(60)]
+    changes += ["UPDATE t SET v = v + 1000, w = CONCAT(w, 'x')"]
+    changes += [f"DELETE FROM t WHERE id = {i}" for i in range(0, 60, 2)]
+    changes += [f"INSERT INTO t VALUES ({i}, {i + 1000}, 'w{60 - i}')" for i in range(0, 60, 2)]
+    for i in range(60):  # one value goes from row to row
+        changes += [f"UPDATE t SET w = 'swap' WHERE id = {i}", f"UPDATE t SET w = 's{i}' WHERE id = {i}"]
+    run_all(source, changes, database="d")
+    replay(source, target, workers=8)
+    assert target.execute(columns) == source.execute(columns)
+    assert target.execute("SELECT DISTINCT extra FROM d.t") == ((5,),)
+
+
+def test_checksums_of_the_log_change_on_the_way(source: Server, target: Server) -> None:
+    run_all(source, ["CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY AUTO_INCREMENT, v INT)"])
+    with replaying(source, target) as running:
+        for checksum in ("NONE", "CRC32", "NONE"):
+            source.execute("SET GLOBAL binlog_checksum = %s", (checksum,))
+            run_all(
+                source,
+                [
+                    "INSERT INTO t (v) VALUES (1)",
+                    "CREATE TABLE x SELECT * FROM t",
+                    "UPDATE t SET v = 2",
+                    "DROP TABLE x",
+                ],
+                database="d",
+            )
+        running.wait_for(source, target)
     assert_identical(source, target)
