@@ -21,8 +21,9 @@ class ApplierError(Exception):
         super().__init__(facts)
 
     def __str__(self) -> str:
-        template = " ".join((type(self).__doc__ or type(self).__name__).split())
-        return template.format_map(self.facts)
+        template = type(self).__doc__ or type(self).__name__
+        # One line, whatever the facts are: a server's message may quote a statement of many.
+        return " ".join(template.format_map(self.facts).split())
 
 
 class UnexpectedFailure(ApplierError):
