@@ -36,7 +36,11 @@ WHOLE_ROWS: Final = TransactionFlag.ROWS | TransactionFlag.FIRST_PART | Transact
 ENDS_WITH_COMMIT: Final = frozenset({b"COMMIT", b"ROLLBACK"})
 # CREATE TABLE … SELECT in the log. From here to its COMMIT the server takes nothing but BINLOG.
 CREATE_WITH_ROWS: Final = re.compile(rb"CREATE\s.*\bSTART TRANSACTION\Z", re.IGNORECASE | re.DOTALL)
+CREATE_TEMPORARY: Final = re.compile(rb"\s*CREATE\s+TEMPORARY\b", re.IGNORECASE)
 UNKNOWN_DATABASE: Final = 1049
+# Events and statements that only binlog_format=STATEMENT or MIXED writes, and that we cannot carry out.
+LOAD_DATA: Final = dict.fromkeys((9, 11, 17, 18), "LOAD DATA in statement format")
+TEMPORARY_TABLE: Final = "a temporary table in statement format: it belongs to one session of the source"
 
 
 def execute(session: Session, batch: Batch, index: int, *, keep_gtid: bool) -> bool:
@@ -80,7 +84,7 @@ class _Statements:
                 self._send_rows()
                 handler = self.handlers.get(kind)
                 if handler is None:
-                    raise ApplyError(gtid=self.info.gtid, detail=f"event type {kind} cannot be replayed")
+                    raise self._unsupported(LOAD_DATA.get(kind, f"event type {kind}"))
                 handler(data)
             self._send_rows()
         finally:
@@ -90,6 +94,12 @@ class _Statements:
         if self.info.flags & TransactionFlag.ROLLBACK and not self.committed:
             self._roll_back()
         return self.committed
+
+    def _unsupported(self, what: str) -> ApplyError:
+        return ApplyError(
+            gtid=self.info.gtid,
+            detail=f"{what} cannot be replayed. SET PERSIST binlog_format = ROW on the source, and in its sessions",
+        )
 
     def _own_gtid(self) -> None:
         self.session.execute_sql(f"SET gtid_next='{self.info.gtid}'")
@@ -120,6 +130,8 @@ class _Statements:
             self.session.execute_sql("BEGIN")
             self.in_transaction = True
             return
+        if CREATE_TEMPORARY.match(query.text):
+            raise self._unsupported(TEMPORARY_TABLE)
         self._set_state(query)
         self._run_statement(query)
         if text.startswith((b"XA START", b"XA BEGIN")):
