@@ -116,8 +116,10 @@ NUMERIC = frozenset(
         ColumnType.DOUBLE,
     }
 )
+# What a collation is kept for. VECTOR is a BLOB to the server here; JSON and GEOMETRY are not.
 CHARACTER = frozenset(
     {
+        ColumnType.VECTOR,
         ColumnType.STRING,
         ColumnType.VAR_STRING,
         ColumnType.VARCHAR,

@@ -185,7 +185,8 @@ class TableMaker:
 
     def self_reference(self, parts: list[str], table: str) -> str:
         parts.append("up INT")
-        return f"FOREIGN KEY (up) REFERENCES {table} (id) ON DELETE {self.chance.choice(ACTIONS)}"
+        # CASCADE in a circle of rows: the server logs the deletion of one row twice, which no replica can apply.
+        return f"FOREIGN KEY (up) REFERENCES {table} (id) ON DELETE {self.chance.choice(('RESTRICT', 'SET NULL'))}"
 
     def partitioning(self, columns: Sequence[Column]) -> str:
         if self.chance.random() > 0.12:

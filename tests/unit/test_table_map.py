@@ -104,8 +104,16 @@ def test_enum_and_set_values_geometry_types_and_dimensions() -> None:
     assert columns["s_large"].values == tuple(b"m%d" % i for i in range(64))
     assert (columns["g"].geometry_type, columns["p"].geometry_type) == (0, 1)
     assert [column.dimensions for column in full("vectors").columns] == [None, 3, 16383, None]
-    # VECTOR and GEOMETRY count neither as numbers nor as text.
     assert [column.unsigned for column in full("vectors").columns] == [False, None, None, True]
+    assert [column.collation_id for column in full("vectors").columns] == [None, 63, 63, None]
+
+
+@pytest.mark.parametrize("names", ["", "04 06 01 76 01 61 01 62 0c 01 e0"], ids=["minimal", "full"])
+def test_a_vector_has_a_place_among_the_collations(names: str) -> None:
+    """t (v VECTOR(3), a VARCHAR(3) COLLATE latin1_bin, b VARCHAR(3) COLLATE utf8mb4_bin), as 9.7 writes it."""
+    table = "01 00 01 64 00 01 74 00 03 f2 0f 0f 05 04 03 00 0c 00 07 03 03 3f 2f 2e 0d 01 03"
+    found = parse_table_map(bytes.fromhex(table + names))
+    assert [column.collation_id for column in found.columns] == [63, 47, 46]
 
 
 def test_primary_keys_and_visibility() -> None:

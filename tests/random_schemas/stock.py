@@ -1,0 +1,53 @@
+"""The server's own replica as the arbiter: what it cannot apply either is wrong in the log, not in our replay of it.
+
+Seen with MySQL 9.7: REPLACE of a row that others refer to, and a cascade in a circle of rows, are logged so that a replica
+fails; an insert may meet a duplicate that is deleted but not yet purged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from applier.sandbox import Server
+from tests.waiting import wait_until
+
+FAILURES = """
+SELECT last_error_number, last_error_message, applying_transaction
+FROM performance_schema.replication_applier_status_by_worker WHERE last_error_number <> 0
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class StockFailure:
+    """`number`: of the GTID."""
+
+    code: int
+    number: int
+    message: str
+
+
+def stock_failure(source: Server, target: Server) -> StockFailure | None:
+    """How a replica with one worker fails at the source's log; None when it applies all of it. The target must be empty
+    and stays a replica that has stopped."""
+    target.execute("SET GLOBAL replica_parallel_workers = 1")
+    target.execute(
+        "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = %s, SOURCE_USER = 'root',"
+        " SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1",
+        (source.port,),
+    )
+    target.execute("START REPLICA")
+    wanted = source.execute("SELECT @@GLOBAL.gtid_executed")[0][0]
+
+    def ended() -> bool:
+        return bool(
+            target.execute(FAILURES)
+            or target.execute("SELECT GTID_SUBSET(%s, @@GLOBAL.gtid_executed)", (wanted,))[0][0]
+        )
+
+    wait_until(ended, 60.0, "the stock replica has applied everything, or failed")
+    failures = target.execute(FAILURES)
+    target.execute("STOP REPLICA")
+    if not failures:
+        return None
+    code, message, gtid = failures[0]
+    return StockFailure(int(code), int(gtid.rpartition(":")[2]), message)
