@@ -35,5 +35,6 @@ def test_every_exit_code_is_a_documented_one(kind: type[ApplierError]) -> None:
 
 def test_facts_are_attributes() -> None:
     error = ApplyError(gtid="uuid:7", detail="why")
-    assert (error.gtid, error.detail, error.exit_code) == ("uuid:7", "why", 4)
+    assert error.facts == {"gtid": "uuid:7", "detail": "why"}
+    assert (vars(error)["gtid"], error.exit_code) == ("uuid:7", 4)
     assert "uuid:7" in str(error)
