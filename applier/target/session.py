@@ -83,7 +83,7 @@ class Session:
     """Not thread-safe but for `release`, `shutdown`. `open` again after WireLost."""
 
     def __init__(
-        self, address: ServerAddress, *, lock_wait_seconds: int = 2, variables: dict[str, str] | None = None
+        self, address: ServerAddress, *, lock_wait_seconds: int = 1, variables: dict[str, str] | None = None
     ) -> None:
         self.address = address
         self.variables = (
