@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import random
 import signal
@@ -57,6 +58,26 @@ def write(source: Server, transactions: int, seed: int) -> None:
             cursor.execute("COMMIT")
 
 
+@contextlib.contextmanager
+def writing(source: Server) -> Iterator[None]:
+    """Writes go on while the block runs."""
+    enough = threading.Event()
+
+    def load() -> None:
+        for seed in itertools.count(1):
+            if enough.is_set():
+                return
+            write(source, 50, seed)
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        yield
+    finally:
+        enough.set()
+        thread.join()
+
+
 def assert_same_rows(source: Server, target: Server) -> None:
     report = verify(address(source, "source"), address(target, "target"), VerifyOptions(assume_quiesced=True))
     assert report.differences == ()
@@ -87,16 +108,14 @@ def test_killed_applier_goes_on_without_loss_or_doubling(
 ) -> None:
     chance = random.Random(f"kill {gtids}")
     write(source, 300, seed=0)
-    load = threading.Thread(target=lambda: [write(source, 200, seed) for seed in range(1, ROUNDS + 1)])
-    load.start()
-    for _ in range(ROUNDS):
-        with command(source, target, gtids) as process:
-            seen = target.execute("SELECT @@GLOBAL.gtid_executed")
-            wait_until(lambda seen=seen: target.execute("SELECT @@GLOBAL.gtid_executed") != seen)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(chance.uniform(0, 0.4))
-            process.send_signal(signal.SIGKILL)
-    load.join()
+    with writing(source):
+        for _ in range(ROUNDS):
+            with command(source, target, gtids) as process:
+                seen = target.execute("SELECT @@GLOBAL.gtid_executed")
+                wait_until(lambda seen=seen: target.execute("SELECT @@GLOBAL.gtid_executed") != seen)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(chance.uniform(0, 0.4))
+                process.send_signal(signal.SIGKILL)
     Replay(settings(source, target, gtids)).run()
     assert_same_rows(source, target)
     if gtids == "preserve":
