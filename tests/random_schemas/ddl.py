@@ -18,28 +18,28 @@ class SchemaChanger:
     def __init__(self, chance: Random, maker: TableMaker) -> None:
         self.chance = chance
         self.maker = maker
-        self._on_table: tuple[tuple[int, Callable[[Table], str]], ...] = (
-            (8, self._add_index),
-            (8, self._add_unique),
-            (7, self._drop_index),
-            (6, self._add_column),
-            (5, self._drop_column),
-            (6, self._modify_column),
-            (6, self._change_collation),
-            (3, self._convert),
-            (4, self._rename_column),
-            (4, self._rename),
-            (3, self._swap_through_rename),
-            (4, self._truncate),
-            (8, self._replace),
-            (3, self._drop_primary_key),
-            (5, self._add_primary_key),
-            (4, self._drop_foreign_key),
-            (3, self._partition),
-            (2, self._rebuild),
-            (2, self._create_like),
-            (2, self._create_select),
-        )
+        self._on_table: dict[Callable[[Table], str], int] = {
+            self._add_index: 8,
+            self._add_unique: 8,
+            self._drop_index: 7,
+            self._add_column: 6,
+            self._drop_column: 5,
+            self._modify_column: 6,
+            self._change_collation: 6,
+            self._convert: 3,
+            self._rename_column: 4,
+            self._rename: 4,
+            self._swap_through_rename: 3,
+            self._truncate: 4,
+            self._replace: 8,
+            self._drop_primary_key: 3,
+            self._add_primary_key: 5,
+            self._drop_foreign_key: 4,
+            self._partition: 3,
+            self._rebuild: 2,
+            self._create_like: 2,
+            self._create_select: 2,
+        }
 
     def change(self, tables: Sequence[Table]) -> list[str]:
         """Statements that belong together; usually one."""
@@ -48,8 +48,7 @@ class SchemaChanger:
         table = self.chance.choice(tables)
         if self.chance.random() < 0.06:
             return [self._add_foreign_key(table, tables)]
-        weights, makers = zip(*self._on_table, strict=True)
-        (make,) = self.chance.choices(makers, weights)
+        (make,) = self.chance.choices(list(self._on_table), list(self._on_table.values()))
         return make(table).split(";\n")
 
     def create(self, tables: Sequence[Table]) -> str:
@@ -101,7 +100,9 @@ class SchemaChanger:
     def _modify_column(self, table: Table) -> str:
         old = self.chance.choice(table.written or table.columns)
         new = self.maker.column(old.name)
-        kept = Column(old.name, old.data_type, old.column_type, None, old.collation, not old.nullable, False, False)
+        kept = Column(
+            old.name, old.data_type, old.column_type, None, old.collation, not old.nullable, False, False
+        )
         column = self.chance.choice((new, kept))
         place = self.chance.choice(("", "", " FIRST"))
         return f"ALTER TABLE {table.sql} MODIFY COLUMN {self.maker.column_sql(column)}{place}"
@@ -117,7 +118,9 @@ class SchemaChanger:
 
     def _convert(self, table: Table) -> str:
         collation = self.maker.collation()
-        return f"ALTER TABLE {table.sql} CONVERT TO CHARACTER SET {collation.split('_')[0]} COLLATE {collation}"
+        return (
+            f"ALTER TABLE {table.sql} CONVERT TO CHARACTER SET {collation.split('_')[0]} COLLATE {collation}"
+        )
 
     def _rename_column(self, table: Table) -> str:
         column = self.chance.choice(table.columns)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 import pymysql
+from pymysql.cursors import Cursor
 
 from applier.sandbox import Server
 from tests.random_schemas.ddl import TABLE_NAMES, SchemaChanger
@@ -63,11 +64,16 @@ class History:
             self._query = _query_of(cursor)
             collations = [
                 name
-                for (name,) in self._query("SELECT collation_name FROM information_schema.collations ORDER BY 1")
+                for (name,) in self._query(
+                    "SELECT collation_name FROM information_schema.collations ORDER BY 1"
+                )
                 if name != "binary"
             ]
             self._create_tables(collations)
-            lives = [self._life(Random(f"{self.seed} {number}"), collations) for number in range(self.size.sessions)]
+            lives = [
+                self._life(Random(f"{self.seed} {number}"), collations)
+                for number in range(self.size.sessions)
+            ]
             Stage(self.source, self.chance).play(lives)
 
     def _create_tables(self, collations: list[str]) -> None:
@@ -108,8 +114,8 @@ class History:
         yield "ROLLBACK" if chance.random() < 0.12 else "COMMIT"
 
 
-def _query_of(cursor: pymysql.cursors.Cursor) -> Callable[[str], list[tuple[object, ...]]]:
-    def query(sql: str) -> list[tuple[object, ...]]:
+def _query_of(cursor: Cursor) -> Query:
+    def query(sql: str) -> list[tuple[Any, ...]]:
         cursor.execute(sql)
         return list(cursor.fetchall())
 

@@ -30,9 +30,10 @@ from tests.replaying import Running, address, executed
 from tests.schedule_checker import check_recording
 
 WORKERS = 8
+GROUP = 50
 END_SECONDS = 60.0
 STALL_ODDS, STALL_SECONDS_MAX = 0.25, 0.012
-# Another session's lock was in the way: InnoDB locks gaps between keys, and the parents of rows. No dependency was missed.
+# Another session's lock was in the way: InnoDB locks gaps between keys, and parents. No dependency was missed.
 LOCK_ERRORS = frozenset({1205, 1213})
 
 
@@ -46,7 +47,9 @@ class Mode:
     net_changes: bool = False
     own_gtids: bool = False
 
-    def settings(self, source: Server, target: Server, *, source_bounds: bool, recording: Path) -> RunSettings:
+    def settings(
+        self, source: Server, target: Server, *, source_bounds: bool, recording: Path
+    ) -> RunSettings:
         pipeline = PipelineSettings(
             workers=WORKERS,
             ordered=self.ordered,
@@ -64,9 +67,9 @@ class Mode:
 MODES = (
     Mode("strict"),
     Mode("relaxed", ordered=False),
-    Mode("groups", group=50),
-    Mode("net-changes", group=50, net_changes=True),
-    Mode("net-changes-own", group=50, net_changes=True, own_gtids=True),
+    Mode("groups", group=GROUP),
+    Mode("net-changes", group=GROUP, net_changes=True),
+    Mode("net-changes-own", group=GROUP, net_changes=True, own_gtids=True),
 )
 
 
@@ -81,7 +84,9 @@ class StallingWorker(RecordedWorker):
         self.session = Session(
             self.session.address,
             lock_wait_seconds=1,
-            variables={name: value for name, value in self.session.variables.items() if "lock_wait" not in name},
+            variables={
+                name: value for name, value in self.session.variables.items() if "lock_wait" not in name
+            },
         )
 
     def _execute(self, unit: Unit[Any], packets: Packets) -> None:
@@ -132,7 +137,7 @@ def counted_retries() -> Iterator[Retries]:
 def replay_and_check(
     source: Server, target: Server, mode: Mode, seed: int, recording: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Retries:
-    """Replays all of the source into an empty target; AssertionError, or what the replay raised, when it is not right."""
+    """Replays the source into an empty target. AssertionError, or what the replay raised, when it is not right."""
     source_bounds = (seed + MODES.index(mode)) % 2 == 0
     monkeypatch.setattr(applier.pipeline, "RecordedWorker", StallingWorker)
     monkeypatch.setattr(StallingWorker, "seed", seed)

@@ -14,7 +14,9 @@ TEMPORAL = frozenset({"date", "time", "datetime", "timestamp", "year"})
 TEXTS = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
 BYTES = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"})
 INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
-WITHOUT_LENGTH = frozenset({"tinytext", "text", "mediumtext", "longtext", "tinyblob", "blob", "mediumblob", "longblob"})
+WITHOUT_LENGTH = frozenset(
+    {"tinytext", "text", "mediumtext", "longtext", "tinyblob", "blob", "mediumblob", "longblob"}
+)
 
 COLUMNS = """
 SELECT table_schema, table_name, column_name, data_type, column_type, character_set_name, collation_name,
@@ -91,6 +93,15 @@ class Table:
     def written(self) -> tuple[Column, ...]:
         """Columns that an INSERT may name."""
         return tuple(column for column in self.columns if not column.generated)
+
+    @property
+    def has_identity(self) -> bool:
+        """Whether a key tells every row from every other."""
+        return any(
+            index.unique
+            and all(name is not None and not self.column(name).nullable for name in index.columns)
+            for index in self.indexes
+        )
 
     def column(self, name: str) -> Column:
         return next(column for column in self.columns if column.name == name)

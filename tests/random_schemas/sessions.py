@@ -1,8 +1,8 @@
 """Several connections that work at once, interleaved statement by statement, and the same way for the same seed.
 
-A statement that has been sent ends, or it comes to wait for a lock. Before the next one is chosen every connection is in
-one of these two states, so what happens does not depend on how fast anything is. Nor may it depend on how far InnoDB has
-purged deleted rows: a snapshot keeps all of them.
+A statement that has been sent ends, or it comes to wait for a lock. Before the next one is chosen every connection is
+in one of these two states, so what happens does not depend on how fast anything is. Nor may it depend on how far InnoDB
+has purged deleted rows: a snapshot keeps all of them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ Life = Generator[str, int, None]  # gives statements, is told the error code of 
 LINK_LOST = frozenset({2006, 2013})
 SETTLE_SECONDS = 30.0
 QUICK_SECONDS = 0.002  # what takes longer may be waiting for a lock
-STUCK_SECONDS = 0.1  # who waits longer, with nobody else to go on, waits in a circle that the server does not see
+STUCK_SECONDS = (
+    0.1  # who waits longer, with nobody else to go on, waits in a circle that the server does not see
+)
 
 # How many statements wait for a row or a table. The threads of row locks are not told reliably: a lock that InnoDB has
 # moved to another page belongs to the thread that made it move.
@@ -44,12 +46,14 @@ class Actor:
         self._connection: Connection[Any] = server.connect(autocommit=True, ssl_disabled=True)
         with self._connection.cursor() as cursor:
             # Nothing may depend on how much time passes.
-            cursor.execute("SET SESSION sql_mode = '', innodb_lock_wait_timeout = 600, lock_wait_timeout = 600")
+            cursor.execute(
+                "SET SESSION sql_mode = '', innodb_lock_wait_timeout = 600, lock_wait_timeout = 600"
+            )
         self._next = next(life)
 
     @property
     def connection_id(self) -> int:
-        return self._connection.thread_id()
+        return int(self._connection.thread_id())  # type: ignore[no-untyped-call]
 
     def fileno(self) -> int:
         """For select."""

@@ -24,17 +24,39 @@ TEXT_GROUPS = (
     ("fi", "ﬁ", "FI", "ﬀ", "ff", "ŉ", "ǆ", "dž"),
     ("z" * 30, "Z" * 30, "z" * 30 + " ", "z" * 29 + "y", "é" * 20, "É" * 20),
 )
-BYTE_VALUES = ("", "00", "0000", "20", "2000", "61", "6100", "6120", "41", "ff", "61626364", "61626365", "616263")
+BYTE_VALUES = (
+    "",
+    "00",
+    "0000",
+    "20",
+    "2000",
+    "61",
+    "6100",
+    "6120",
+    "41",
+    "ff",
+    "61626364",
+    "61626365",
+    "616263",
+)
 FLOATS = ("0e0", "-0e0", "1e0", "-1e0", "1.1e0", "0.1e0", "1e10", "3e38", "1e-40", "16777217e0")
 DECIMALS = ("0", "-0.0", "1", "1.0", "1.10", "-1.5", "99.99", "123456789.5")
 BITS = ("0", "1", "2", "5", "255", "256", "4096")
 YEARS = ("0", "1970", "2024", "2155", "1901")
 DATES = ("0000-00-00", "2024-02-29", "2024-00-00", "1000-01-01", "9999-12-31", "1970-01-01")
 TIMES = ("00:00:00", "-00:00:01", "838:59:59", "12:00:00.5", "12:00:00.500001", "-12:30:00.25")
-MOMENTS = ("2024-01-01 00:00:00", "2024-01-01 00:00:00.5", "2024-01-01 00:00:00.000001", "1971-01-01 00:00:01")
-MOMENTS += ("2038-01-19 03:14:07", "0000-00-00 00:00:00", "1999-12-31 23:59:59.999999")
+MOMENTS = (
+    "2024-01-01 00:00:00",
+    "2024-01-01 00:00:00.5",
+    "2024-01-01 00:00:00.000001",
+    "1971-01-01 00:00:01",
+    "2038-01-19 03:14:07",
+    "0000-00-00 00:00:00",
+    "1999-12-31 23:59:59.999999",
+)
 JSONS = ("[1, 2]", "[2, 3]", '{"a": 1, "tags": [1, 2]}', '{"a": 2, "tags": [3]}', "null", '"x"', "1.0", "[]")
 POINTS = ("POINT(0 0)", "POINT(1 1)", "POINT(1 -1)")
+CHOICES = ("0", "1", "2", "3", "1", "2", "3")  # of ENUM and SET, by number
 VECTORS = ("[1,2,3]", "[1,2,3.5]", "[0,0,0]", "[-0,0,0]")
 
 INTEGER_LIMITS = {"tinyint": 7, "smallint": 15, "mediumint": 23, "int": 31, "bigint": 63}
@@ -49,6 +71,18 @@ def literal(chance: Random, column: Column, *, null_odds: float = 0.12) -> str:
     return chance.choice(pool(column))
 
 
+PLAIN_VALUES: dict[str, tuple[str, ...]] = {
+    "float": FLOATS,
+    "double": FLOATS,
+    "decimal": DECIMALS,
+    "bit": BITS,
+    "year": YEARS,
+    "enum": CHOICES,
+}
+QUOTED_VALUES = {"date": DATES, "time": TIMES, "datetime": MOMENTS, "timestamp": MOMENTS, "json": JSONS}
+FUNCTIONS = {"vector": ("STRING_TO_VECTOR", VECTORS), "point": ("ST_GeomFromText", POINTS)}
+
+
 @cache
 def pool(column: Column) -> tuple[str, ...]:
     """The values of a column; a column of the same name and type has the same ones wherever it is."""
@@ -57,23 +91,20 @@ def pool(column: Column) -> tuple[str, ...]:
     if kind in TEXTS:
         return _texts(chance, column)
     if kind in BYTES:
-        values = [f"x'{value}'" for value in BYTE_VALUES]
-        if "blob" in kind:
-            values += ["REPEAT(x'6162', 400)", "CONCAT(REPEAT(x'6162', 400), x'00')"]
-        return tuple(chance.sample(values, 7))
+        return _bytes(chance, column)
     if kind in INTEGERS:
         return _integers(chance, column)
-    if kind in ("enum", "set"):
-        return ("0", "1", "2", "3", "1", "2", "3")
-    quotes = {"date": DATES, "time": TIMES, "datetime": MOMENTS, "timestamp": MOMENTS, "json": JSONS}
-    if kind in quotes:
-        return tuple(f"'{value}'" for value in quotes[kind])
-    plain = {"float": FLOATS, "double": FLOATS, "decimal": DECIMALS, "bit": BITS, "year": YEARS}
-    if kind in plain:
-        return plain[kind]
-    if kind == "vector":
-        return tuple(f"STRING_TO_VECTOR('{value}')" for value in VECTORS)
-    return tuple(f"ST_GeomFromText('{value}')" for value in POINTS)
+    if kind in PLAIN_VALUES:
+        return PLAIN_VALUES[kind]
+    function, values = FUNCTIONS[kind] if kind in FUNCTIONS else ("", QUOTED_VALUES[kind])
+    return tuple(f"{function}('{value}')" for value in values)
+
+
+def _bytes(chance: Random, column: Column) -> tuple[str, ...]:
+    values = [f"x'{value}'" for value in BYTE_VALUES]
+    if "blob" in column.data_type:
+        values += ["REPEAT(x'6162', 400)", "CONCAT(REPEAT(x'6162', 400), x'00')"]
+    return tuple(chance.sample(values, 7))
 
 
 def _integers(chance: Random, column: Column) -> tuple[str, ...]:
