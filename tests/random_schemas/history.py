@@ -19,7 +19,7 @@ from tests.random_schemas.transactions import RowChanger
 
 TRANSACTION_IS_GONE = frozenset({1213, 1317})  # deadlock, killed because nobody could go on
 SESSION_SETTINGS = (
-    ("binlog_row_image", ("FULL", "FULL", "FULL", "MINIMAL", "NOBLOB")),
+    ("binlog_row_image", ("FULL", "FULL", "FULL", "FULL", "FULL", "FULL", "MINIMAL", "NOBLOB")),
     ("binlog_row_value_options", ("''", "''", "PARTIAL_JSON")),
     ("binlog_transaction_compression", ("OFF", "OFF", "ON")),
     ("foreign_key_checks", ("ON", "ON", "ON", "OFF")),
@@ -38,8 +38,8 @@ class Size:
 
     tables: int = 4
     sessions: int = 4
-    transactions: int = 220
-    schema_change_odds: float = 0.035
+    transactions: int = 260
+    schema_change_odds: float = 0.02
 
 
 class History:

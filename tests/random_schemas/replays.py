@@ -30,7 +30,7 @@ from tests.replaying import Running, address, executed
 from tests.schedule_checker import check_recording
 
 WORKERS = 8
-GROUP = 50
+GROUP_SIZES = (4, 50, 3, 2, 6)  # small ones are in flight side by side
 END_SECONDS = 60.0
 STALL_ODDS, STALL_SECONDS_MAX = 0.25, 0.012
 # Another session's lock was in the way: InnoDB locks gaps between keys, and parents. No dependency was missed.
@@ -39,24 +39,22 @@ LOCK_ERRORS = frozenset({1205, 1213})
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """A way to replay. `source_bounds` is chosen for each seed."""
+    """A way to replay. What differs from seed to seed: how large groups may be, whether the source's bounds count."""
 
     name: str
     ordered: bool = True
-    group: int = 1
+    groups: bool = False
     net_changes: bool = False
     own_gtids: bool = False
 
-    def settings(
-        self, source: Server, target: Server, *, source_bounds: bool, recording: Path
-    ) -> RunSettings:
+    def settings(self, source: Server, target: Server, seed: int, recording: Path) -> RunSettings:
         pipeline = PipelineSettings(
             workers=WORKERS,
             ordered=self.ordered,
-            group=GroupLimits(self.group),
+            group=GroupLimits(GROUP_SIZES[seed % len(GROUP_SIZES)] if self.groups else 1),
             net_changes=self.net_changes,
             target_gtids="own" if self.own_gtids else "preserve",
-            use_source_bounds=source_bounds,
+            use_source_bounds=(seed + MODES.index(self)) % 2 == 0,
             record_schedule=recording,
         )
         return RunSettings(
@@ -67,9 +65,9 @@ class Mode:
 MODES = (
     Mode("strict"),
     Mode("relaxed", ordered=False),
-    Mode("groups", group=GROUP),
-    Mode("net-changes", group=GROUP, net_changes=True),
-    Mode("net-changes-own", group=GROUP, net_changes=True, own_gtids=True),
+    Mode("groups", groups=True),
+    Mode("net-changes", groups=True, net_changes=True),
+    Mode("net-changes-own", groups=True, net_changes=True, own_gtids=True),
 )
 
 
@@ -138,10 +136,9 @@ def replay_and_check(
     source: Server, target: Server, mode: Mode, seed: int, recording: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Retries:
     """Replays the source into an empty target. AssertionError, or what the replay raised, when it is not right."""
-    source_bounds = (seed + MODES.index(mode)) % 2 == 0
     monkeypatch.setattr(applier.pipeline, "RecordedWorker", StallingWorker)
     monkeypatch.setattr(StallingWorker, "seed", seed)
-    settings = mode.settings(source, target, source_bounds=source_bounds, recording=recording)
+    settings = mode.settings(source, target, seed, recording)
     with counted_retries() as retries:
         running = Running(Replay(settings))
         try:

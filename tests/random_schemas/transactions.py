@@ -21,7 +21,7 @@ class RowChanger:
     def transaction(self, tables: Sequence[Table]) -> Iterator[str]:
         """Statements between BEGIN and COMMIT, savepoints among them."""
         chance = self.chance
-        savepoints = chance.random() < 0.2
+        savepoints = chance.random() < 0.05
         for number in range(chance.randint(1, STATEMENTS_MAX)):
             if savepoints and chance.random() < 0.5:
                 yield f"SAVEPOINT s{number % 2}"

@@ -78,6 +78,7 @@ PLAIN_VALUES: dict[str, tuple[str, ...]] = {
     "bit": BITS,
     "year": YEARS,
     "enum": CHOICES,
+    "set": CHOICES,
 }
 QUOTED_VALUES = {"date": DATES, "time": TIMES, "datetime": MOMENTS, "timestamp": MOMENTS, "json": JSONS}
 FUNCTIONS = {"vector": ("STRING_TO_VECTOR", VECTORS), "point": ("ST_GeomFromText", POINTS)}
@@ -111,7 +112,7 @@ def _integers(chance: Random, column: Column) -> tuple[str, ...]:
     bits = INTEGER_LIMITS[column.data_type]
     unsigned = "unsigned" in column.column_type
     extremes = [2 ** (bits + 1) - 1 if unsigned else -(2**bits), 2**bits - 1]
-    common = [0, 1, 2, 3, 4, 5, *chance.sample(range(6, 200), 2)]
+    common = [0, 1, 2, 3, 4, 5, *chance.sample(range(6, 120), 24 if column.name == "id" else 2)]
     return tuple(str(value) for value in common + extremes if not (unsigned and value < 0))
 
 
