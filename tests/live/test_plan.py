@@ -203,7 +203,7 @@ def test_tpcc_is_held_up_by_its_warehouse_unless_rows_are_handed_on_alone(
     plan = plan_of(source, tpcc_log)
     assert plan.hot_keys[0].name.table == "tpcc.warehouse"
     assert plan.hot_keys[0].name.values == {"w_id": 1}
-    assert plan.tables[0].name == "tpcc.warehouse"
+    assert "tpcc.warehouse" in [table.name for table in plan.tables[:2]]
     assert [table.name for table in plan.keyless] == ["tpcc.history"]
     assert plan.barriers == ()
     for workers in (4, 16, 64):
