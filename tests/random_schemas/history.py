@@ -14,7 +14,7 @@ from applier.sandbox import Server
 from tests.random_schemas.ddl import TABLE_NAMES, SchemaChanger
 from tests.random_schemas.schema import SCHEMAS, Query, Table, quoted, read_tables
 from tests.random_schemas.sessions import Life, Stage
-from tests.random_schemas.tables import TableMaker, schema_for
+from tests.random_schemas.tables import TableMaker, Taste, schema_for
 from tests.random_schemas.transactions import RowChanger
 
 TRANSACTION_IS_GONE = frozenset({1213, 1317})  # deadlock, killed because nobody could go on
@@ -50,6 +50,7 @@ class History:
         self.seed = seed
         self.size = size or Size()
         self.chance = Random(seed)
+        self.taste = Taste.draw(self.chance)
         self.tables: list[Table] = []
         self.left = self.size.transactions
         self.schema_changes = 0
@@ -77,7 +78,7 @@ class History:
             Stage(self.source, self.chance).play(lives)
 
     def _create_tables(self, collations: list[str]) -> None:
-        maker = TableMaker(self.chance, collations)
+        maker = TableMaker(self.chance, self.taste, collations)
         for name in TABLE_NAMES[: self.size.tables]:
             schema = schema_for(self.chance)
             while (schema, name) not in {(table.schema, table.name) for table in self.tables}:
@@ -87,7 +88,7 @@ class History:
                 self.tables = read_tables(self._query)
 
     def _life(self, chance: Random, collations: list[str]) -> Life:
-        rows, schemas = RowChanger(chance), SchemaChanger(chance, TableMaker(chance, collations))
+        rows, schemas = RowChanger(chance), SchemaChanger(chance, TableMaker(chance, self.taste, collations))
         while self.left > 0:
             self.left -= 1
             if chance.random() < 0.1:

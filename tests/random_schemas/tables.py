@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
 
 from tests.random_schemas.schema import (
@@ -57,6 +58,8 @@ NUMBERS = (
 OTHER_NUMBERS = (
     "FLOAT",
     "DOUBLE",
+    "FLOAT",
+    "DOUBLE",
     "DECIMAL(12,2)",
     "DECIMAL(30,10)",
     "DECIMAL(5,0)",
@@ -74,19 +77,44 @@ ACTIONS = ("RESTRICT", "CASCADE", "CASCADE", "SET NULL", "NO ACTION")
 NAMES = ("a", "b", "C", "d e", "é", "f`", "g", "h", "i", "j")
 
 
+KINDS = (NUMBERS, OTHER_NUMBERS, MOMENTS, BYTE_TYPES, ENUMS, UNKEYED, TEXT_TYPES)
+KIND_WEIGHTS = (30, 12, 8, 12, 4, 6, 30)
+
+
+@dataclass(frozen=True, slots=True)
+class Taste:
+    """What a history has more of, and what less, than others: odds, and a weight for each of KINDS."""
+
+    weights: tuple[float, ...]
+    prefix: float
+    expression: float
+    reference: float
+    primary_key: float
+
+    @classmethod
+    def draw(cls, chance: Random) -> Taste:
+        return cls(
+            tuple(weight * chance.choice((0.3, 1.0, 1.0, 4.0)) for weight in KIND_WEIGHTS),
+            prefix=chance.choice((0.1, 0.3, 0.6)),
+            expression=chance.choice((0.02, 0.1, 0.3)),
+            reference=chance.choice((0.2, 0.5, 0.8)),
+            primary_key=chance.choice((0.95, 0.85, 0.5)),
+        )
+
+
 class TableMaker:
     """Random definitions. `collations`: every collation that the server has."""
 
-    def __init__(self, chance: Random, collations: Sequence[str]) -> None:
+    def __init__(self, chance: Random, taste: Taste, collations: Sequence[str]) -> None:
         self.chance = chance
+        self.taste = taste
         self.collations = collations
 
     # --- columns ---------------------------------------------------------------------------------
 
     def column_type(self) -> str:
         chance = self.chance
-        kinds = (NUMBERS, OTHER_NUMBERS, MOMENTS, BYTE_TYPES, ENUMS, UNKEYED, TEXT_TYPES)
-        (kind,) = chance.choices(kinds, (30, 12, 8, 12, 4, 6, 30))
+        (kind,) = chance.choices(KINDS, self.taste.weights)
         chosen = chance.choice(kind)
         if kind is TEXT_TYPES or kind is ENUMS:
             return f"{chosen} COLLATE {self.collation()}"
@@ -126,7 +154,7 @@ class TableMaker:
         """A column as a part of an index, sometimes a prefix or descending."""
         chance = self.chance
         has_length = column.data_type in TEXTS | BYTES
-        if column.data_type in WITHOUT_LENGTH or (has_length and chance.random() < 0.3):
+        if column.data_type in WITHOUT_LENGTH or (has_length and chance.random() < self.taste.prefix):
             return f"{column.sql}({chance.choice((1, 2, 3, 4, 5, 8))})"
         return column.sql + chance.choice(("", "", "", " DESC"))
 
@@ -145,7 +173,8 @@ class TableMaker:
         chosen = chance.sample(list(columns), min(len(columns), chance.choice((1, 1, 1, 2, 2, 3))))
         parts = [
             f"({self.expression_part(column)})"
-            if column.data_type == "json" or (column.data_type not in TEMPORAL and chance.random() < 0.12)
+            if column.data_type == "json"
+            or (column.data_type not in TEMPORAL and chance.random() < self.taste.expression)
             else self.key_part(column)
             for column in chosen
         ]
@@ -175,7 +204,7 @@ class TableMaker:
             columns.insert(0, Column("id", "int", "INT", None, None, False, False, False))
         parents = [table for table in tables if parent_indexes(table)]
         references: list[str] = []
-        if chance.random() < 0.45:
+        if chance.random() < self.taste.reference:
             references = self.references(columns, chance.choice(parents)) if parents else []
         parts = [self.column_sql(column) for column in columns]
         keyed = list(columns)
@@ -186,17 +215,15 @@ class TableMaker:
             parts.append(self.generated(f"v{number}", base))
             if base.data_type not in TEXTS | BYTES | {"json", "vector", "point"}:
                 keyed.append(Column(f"v{number}", base.data_type, "", None, None, True, True, False))
-        kind = chance.random()
-        if kind < 0.85:
-            parts.append(
-                "PRIMARY KEY (id)" if columns[0].name == "id" and kind < 0.6 else self.primary_key(columns)
-            )
+        by_id = columns[0].name == "id" and chance.random() < 0.7
+        if chance.random() < self.taste.primary_key:
+            parts.append("PRIMARY KEY (id)" if by_id else self.primary_key(columns))
+            if by_id and chance.random() < 0.15:
+                references.append(self.self_reference(parts, f"{quoted(schema)}.{quoted(name)}"))
         indexable = [column for column in keyed if column.data_type not in ("point", "vector")]
         if indexable:
             for number in range(chance.choice((0, 1, 1, 2, 3))):
                 parts.append(self.index(indexable, unique=chance.random() < 0.75, name=f"k{number}"))
-        if kind < 0.6 and columns[0].name == "id" and chance.random() < 0.15:
-            references.append(self.self_reference(parts, f"{quoted(schema)}.{quoted(name)}"))
         return (
             f"CREATE TABLE {quoted(schema)}.{quoted(name)} ({', '.join(parts + references)})"
             f"{self.partitioning(columns) if not references else ''}"

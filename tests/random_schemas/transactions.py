@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from random import Random
 
 from tests.random_schemas.schema import Column, Table
-from tests.random_schemas.values import literal
+from tests.random_schemas.values import alike, literal
 
 STATEMENTS_MAX = 6
 ROWS_AT_ONCE = 4
@@ -37,7 +37,7 @@ class RowChanger:
             self._update: 26,
             self._delete: 14,
             self._upsert: 14,
-            self._move_value: 12,
+            self._move_value: 22,
             self._swap_values: 6,
             self._json: 4,
             self._many: 3,
@@ -96,22 +96,23 @@ class RowChanger:
     # --- unique values that move -----------------------------------------------------------------
 
     def _move_value(self, table: Table) -> list[str]:
-        """A unique value leaves one row and is taken by another."""
+        """A unique value leaves one row and is taken by another; or one that is equal to it and has other bytes."""
         column = self._unique_column(table)
-        value = literal(self.chance, column, null_odds=0.0)
+        name, taken = column.sql, alike(self.chance, column)
+        pick = f"SELECT {name} INTO @v FROM {table.sql} WHERE {name} IS NOT NULL LIMIT {self.chance.randrange(6)}, 1"
         free = self.chance.choice(
             (
-                f"DELETE FROM {table.sql} WHERE {column.sql} <=> {value}",
-                f"UPDATE {table.sql} SET {column.sql} = {literal(self.chance, column)} WHERE {column.sql} <=> {value}",
+                f"DELETE FROM {table.sql} WHERE {name} <=> @v",
+                f"UPDATE {table.sql} SET {name} = {literal(self.chance, column)} WHERE {name} <=> @v",
             )
         )
         take = self.chance.choice(
             (
-                f"INSERT INTO {table.sql} {self._rows(table, 1, column, value)}",
-                f"UPDATE {table.sql} SET {column.sql} = {value} {self._where(table)} LIMIT 1",
+                f"INSERT INTO {table.sql} {self._rows(table, 1, column, taken)}",
+                f"UPDATE {table.sql} SET {name} = {taken} {self._where(table)} LIMIT 1",
             )
         )
-        return self.chance.choice(([free, take], [free, take], [free], [take]))
+        return [pick, free, take]
 
     def _swap_values(self, table: Table) -> list[str]:
         """Two rows exchange values by way of a third one."""

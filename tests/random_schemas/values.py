@@ -24,6 +24,13 @@ TEXT_GROUPS = (
     ("fi", "ﬁ", "FI", "ﬀ", "ff", "ŉ", "ǆ", "dž"),
     ("z" * 30, "Z" * 30, "z" * 30 + " ", "z" * 29 + "y", "é" * 20, "É" * 20),
 )
+# Where a finer form than "any value" is proven: only with these can a conflict be missed for want of the exact one.
+PLAIN_GROUPS = (
+    ("a", "A", "a ", "A  ", "b", "ab", "AB "),
+    ("prefix-a", "PREFIX-B", "prefix", "Prefix ", "prefix-b", "preFIX-A"),
+    ("x", "X", "x ", "y", "Y", "Y  "),
+    ("", " ", "  ", "0", "00", "1", "01"),
+)
 BYTE_VALUES = (
     "",
     "00",
@@ -39,7 +46,8 @@ BYTE_VALUES = (
     "61626365",
     "616263",
 )
-FLOATS = ("0e0", "-0e0", "1e0", "-1e0", "1.1e0", "0.1e0", "1e10", "3e38", "1e-40", "16777217e0")
+ZEROS = ("0e0", "-0e0")
+FLOATS = ("1e0", "-1e0", "1.1e0", "0.1e0", "1e10", "3e38", "1e-40", "16777217e0")
 DECIMALS = ("0", "-0.0", "1", "1.0", "1.10", "-1.5", "99.99", "123456789.5")
 BITS = ("0", "1", "2", "5", "255", "256", "4096")
 YEARS = ("0", "1970", "2024", "2155", "1901")
@@ -72,8 +80,6 @@ def literal(chance: Random, column: Column, *, null_odds: float = 0.12) -> str:
 
 
 PLAIN_VALUES: dict[str, tuple[str, ...]] = {
-    "float": FLOATS,
-    "double": FLOATS,
     "decimal": DECIMALS,
     "bit": BITS,
     "year": YEARS,
@@ -84,17 +90,31 @@ QUOTED_VALUES = {"date": DATES, "time": TIMES, "datetime": MOMENTS, "timestamp":
 FUNCTIONS = {"vector": ("STRING_TO_VECTOR", VECTORS), "point": ("ST_GeomFromText", POINTS)}
 
 
+def alike(chance: Random, column: Column) -> str:
+    """The value @v of the column, often with other bytes that are the same to some collation, prefix or type."""
+    kind = column.data_type
+    if kind in TEXTS:
+        return chance.choice(("@v", "UPPER(@v)", "LOWER(@v)", "CONCAT(@v, ' ')", "CONCAT(LEFT(@v, 5), 'q')"))
+    if kind in BYTES:
+        return chance.choice(("@v", "CONCAT(@v, x'00')", "CONCAT(LEFT(@v, 2), x'71')", "LEFT(@v, 4)"))
+    if kind in ("float", "double"):
+        return chance.choice(("@v", "IF(@v = 0, -0e0, @v)", "IF(@v = 0, 0e0, @v)"))
+    return "@v"
+
+
 @cache
 def pool(column: Column) -> tuple[str, ...]:
-    """The values of a column; a column of the same name and type has the same ones wherever it is."""
+    """The values of a column; columns of one type share them, so that children find parents."""
     kind = column.data_type
-    chance = Random(f"{column.name} {column.column_type} {column.collation}")
+    chance = Random(f"{column.column_type} {column.collation}")
     if kind in TEXTS:
         return _texts(chance, column)
     if kind in BYTES:
         return _bytes(chance, column)
     if kind in INTEGERS:
         return _integers(chance, column)
+    if kind in ("float", "double"):
+        return (*ZEROS, *chance.sample(FLOATS, 3))
     if kind in PLAIN_VALUES:
         return PLAIN_VALUES[kind]
     function, values = FUNCTIONS[kind] if kind in FUNCTIONS else ("", QUOTED_VALUES[kind])
@@ -117,7 +137,8 @@ def _integers(chance: Random, column: Column) -> tuple[str, ...]:
 
 
 def _texts(chance: Random, column: Column) -> tuple[str, ...]:
-    values = [value for group in chance.sample(TEXT_GROUPS, 2) for value in chance.sample(group, 4)]
+    groups = PLAIN_GROUPS if chance.random() < 0.5 else TEXT_GROUPS
+    values = [value for group in chance.sample(groups, 2) for value in chance.sample(group, 4)]
     if column.data_type.endswith("text"):
         values += ["z" * 500, "Z" * 500]
     return tuple("_utf8mb4 x'" + value.encode().hex() + "'" for value in values)
