@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 from applier.address import ServerAddress
@@ -37,6 +38,7 @@ class SinkSession(Session):
         self.bytes += len(commit)
 
     def release(self, decision: Decision) -> None:
+        self.released_at = time.monotonic()
         self._released.release()
 
     def await_decision(self, answered: Callable[[], bool], seconds: float) -> None:

@@ -19,6 +19,7 @@ LINKS: Final = ("source", "target")
 ACTIVITIES: Final = (
     "starting",
     "idle",
+    "encoding",
     "waiting for a dependency",
     "waiting for rows of an earlier group",
     "executing",

@@ -193,8 +193,7 @@ class StageTime:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """`activity` is one of: starting, idle, waiting for a dependency, waiting for rows of an earlier group, executing,
-    waiting for its commit turn, committing, waiting for more of a large transaction, stopped."""
+    """`activity` is one of `catalogue.ACTIVITIES`."""
 
     number: int
     activity: str

@@ -13,6 +13,7 @@ import select
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -100,6 +101,7 @@ class Session:
         self._turn.acquire()
         self._commit_packet = COMMIT_PACKET
         self._decision_packet = COMMIT_PACKET
+        self.released_at = 0.0  # monotonic seconds; 0 while no decision is being carried out
 
     # --- connection ------------------------------------------------------------------------------
 
@@ -200,10 +202,12 @@ class Session:
     def prepare_decision(self, commit: bytes = COMMIT_PACKET, owed: int = 1) -> None:
         """Call before the ticket is handed in. `commit` is the framed packet that commits, owed `owed` replies."""
         self._commit_packet = commit
+        self.released_at = 0.0
         self.replies.expect(owed)
 
     def release(self, decision: Decision) -> None:
         """Carries out a decision of the clock; called by any thread, once for each `prepare_decision`."""
+        self.released_at = time.monotonic()
         packet = self._commit_packet if decision is Decision.COMMIT else ROLLBACK_PACKET[self.replies.owed]
         if isinstance(self._socket, ssl.SSLSocket):
             self._decision_packet = packet

@@ -7,7 +7,6 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from applier.address import ServerAddress
@@ -23,6 +22,7 @@ from applier.target.groups import Groups
 from applier.target.session import Session
 from applier.target.units import Packets, UnitEncoder
 from applier.target.wire import ServerReplied, WireLost
+from applier.target.worker_state import WorkerState
 from scheduler.clock import Clock, ClockStopped, Decision, Ticket
 from scheduler.dispatch import WorkQueue
 from scheduler.grouping import Unit
@@ -43,25 +43,6 @@ class Flow(Protocol):
 
     @property
     def stopping(self) -> threading.Event: ...
-
-
-@dataclass(slots=True)
-class WorkerState:
-    """Counters and the present activity; written by the worker only, read by whoever reports."""
-
-    number: int
-    activity: str = "starting"
-    sequence_number: int = 0
-    transactions: int = 0
-    rows: int = 0
-    units: int = 0
-    rows_saved: int = 0  # by net changes
-    retries: int = 0
-    rolled_back_for_others: int = 0
-    last_error: str = ""
-    dependency_wait_seconds: float = 0.0
-    execute_seconds: float = 0.0
-    turn_wait_seconds: float = 0.0
 
 
 class Worker(threading.Thread):
@@ -108,15 +89,17 @@ class Worker(threading.Thread):
     def _loop(self) -> None:
         state = self.state
         while True:
-            state.activity = "idle"
+            state.enter("idle")
             unit = self._work.take()
             if unit is None:
                 return
-            state.sequence_number = unit.sequence_first
+            state.take(unit)
             if not self._apply_or_stop(unit):
                 return
+            state.take(None)
             self.session.forget_variables()  # that a statement was run under
             state.units += 1
+            state.unit_transactions.observe(unit.transactions)
             state.transactions += unit.transactions
             state.rows += sum(row_count(piece.batch, piece.first, piece.end) for piece in unit.slices)
 
@@ -155,7 +138,7 @@ class Worker(threading.Thread):
                 self.state.rolled_back_for_others += 1
             except ServerReplied as error:
                 attempts += 1
-                self.state.retries += 1
+                self.state.failed_attempts, self.state.last_code = attempts, error.code
                 self._prepare_retry(unit, error, attempts, alone)
 
     def _runner(self, unit: Unit[Batch]) -> Callable[[Unit[Batch]], bool]:
@@ -172,8 +155,11 @@ class Worker(threading.Thread):
         action = retry.action_for(error.code)
         if action is retry.Action.RECONNECT:
             raise WireLost(str(error))
+        self.state.retries += 1
+        self.state.retry_codes[error.code] = self.state.retry_codes.get(error.code, 0) + 1
         log.debug(
-            "retry", extra={"sequence_number": unit.sequence_first, "code": error.code, "attempt": attempts}
+            "retry",
+            extra={"sequence_number": unit.sequence_first, "error_code": error.code, "attempt": attempts},
         )
         self.session.roll_back()
         if action is retry.Action.STOP:
@@ -196,14 +182,14 @@ class Worker(threading.Thread):
 
     def _wait_for_dependencies(self, sequence_number: int) -> None:
         if self._clock.low_water_mark < sequence_number:
-            self.state.activity = "waiting for a dependency"
-            started = time.monotonic()
+            self.state.waits_for = sequence_number
+            started = self.state.enter("waiting for a dependency")
             self._clock.wait_for(sequence_number)
-            self.state.dependency_wait_seconds += time.monotonic() - started
+            self.state.waited(started)
 
     def _commit_in_turn(self, unit: Unit[Batch], *, keeps_gtid: bool = False) -> bool:
         """False when the unit was rolled back because it blocked an earlier one. Raises ClockStopped."""
-        self.state.activity = "waiting for its commit turn"
+        started = self.state.enter("waiting for its commit turn")
         session = self.session
         ticket = Ticket(unit.sequence_first, unit.sequence_last, session.release)
         if self._groups is None or keeps_gtid:
@@ -218,6 +204,8 @@ class Worker(threading.Thread):
                 raise Fenced(channel=self._groups.checkpoint.channel) from error
             raise
         if ticket.decision is Decision.COMMIT:
+            self.state.commit_turn.observe(session.released_at - started)
+            self.state.commit.observe(time.monotonic() - session.released_at)
             self._committed(unit)
             return True
         if ticket.decision is Decision.ABANDON:
@@ -245,11 +233,13 @@ class Worker(threading.Thread):
         return True
 
     def _execute(self, unit: Unit[Batch], packets: Packets) -> None:
-        self.state.activity = "executing"
+        started = self.state.enter("executing")
         session = self.session
         session.use_format_description(unit.slices[-1].batch.format_description)
         for packet, owed in packets:
             session.execute(packet, owed)
+        self.state.exchanges += len(packets)
+        self.state.execute.observe(time.monotonic() - started)
 
     def _run_group(self, unit: Unit[Batch]) -> bool:
         """The rows of many transactions in one, and our progress with them."""
@@ -270,6 +260,7 @@ class Worker(threading.Thread):
         elif not self._hold_until(unit, wait_for):
             return False
         self._execute(unit, rest)
+        self.state.rows_folded += group.rows_in
         self.state.rows_saved += group.rows_in - group.rows_out
         return self._commit_in_turn(unit)
 
@@ -283,10 +274,10 @@ class Worker(threading.Thread):
 
     def _hold_until(self, unit: Unit[Batch], sequence_number: int) -> bool:
         """Waits with part of the unit executed; False when it was rolled back because it may block an earlier one."""
-        self.state.activity = "waiting for rows of an earlier group"
-        started = time.monotonic()
+        self.state.waits_for = sequence_number
+        started = self.state.enter("waiting for rows of an earlier group")
         reached = self._clock.wait_holding(unit.sequence_first, sequence_number)
-        self.state.dependency_wait_seconds += time.monotonic() - started
+        self.state.waited(started)
         if not reached:
             self.session.roll_back()
             self._clock.give_way(unit.sequence_first)
@@ -308,7 +299,7 @@ class Worker(threading.Thread):
             if part.last_part:
                 unit.progress = part.progress
                 return self._commit_in_turn(unit, keeps_gtid=began_with_gtid)
-            self.state.activity = "waiting for more of a large transaction"
+            self.state.enter("waiting for more of a large transaction")
             part = self._work.take_part()
 
     def _run_statements(self, unit: Unit[Batch]) -> bool:
@@ -327,7 +318,7 @@ class Worker(threading.Thread):
         """Under the source's GTID in every mode: after a crash gtid_executed tells whether a DDL has run.
 
         True when the statements have committed by themselves."""
-        self.state.activity = "executing"
+        self.state.enter("executing")
         batch, index = unit.slices[0].batch, unit.slices[0].first
         self.session.use_format_description(batch.format_description)
         return statements.execute(self.session, batch, index, keep_gtid=unit.first_part)
