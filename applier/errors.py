@@ -131,6 +131,11 @@ class ChannelTaken(PreflightFailed):
     """Another applier works on channel {channel} of the target {place}. Stop it first, or choose another --channel."""
 
 
+class MigrationTaken(PreflightFailed):
+    """Another process works on migration {name!r} into {place}. Wait for it or stop it; `applier migrate status` shows
+    what it does."""
+
+
 class Fenced(DataError):
     """Another applier has taken over channel {channel}: this one has stopped and committed nothing since."""
 

@@ -12,6 +12,7 @@ from applier.cli.bench import bench
 from applier.cli.check import check
 from applier.cli.demo import demo
 from applier.cli.logs import configure_logging
+from applier.cli.migrate import migrate
 from applier.cli.plan import plan
 from applier.cli.run import run
 from applier.cli.sandbox import sandbox
@@ -34,7 +35,7 @@ def commands(log_level: str) -> None:
     configure_logging(log_level)
 
 
-for command in (bench, check, demo, plan, run, sandbox, verify, workload):
+for command in (bench, check, demo, migrate, plan, run, sandbox, verify, workload):
     commands.add_command(command)
 
 

@@ -15,12 +15,16 @@ from applier.target import checkpoint
 
 SYSTEM_SCHEMAS = ("information_schema", "mysql", "performance_schema", "sys")
 OWN_SCHEMA = checkpoint.SCHEMA  # progress rows, which the target alone has
-HIDDEN_SCHEMAS = (*SYSTEM_SCHEMAS, OWN_SCHEMA)
+MIGRATION_SCHEMA = "applier_migrate"  # the state of migrations, on the target alone
+HIDDEN_SCHEMAS = (*SYSTEM_SCHEMAS, OWN_SCHEMA, MIGRATION_SCHEMA)
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column, as information_schema describes it. Without text, `charset` and `collation` are None."""
+    """A column, as information_schema describes it. Without text, `charset` and `collation` are None.
+
+    `generated`: computed by the server, never written.
+    """
 
     name: str
     data_type: str
@@ -29,6 +33,7 @@ class Column:
     charset: str | None
     collation: str | None
     bytes_max: int
+    generated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +154,13 @@ def _columns(connection: Session, selection: Selection) -> dict[TableName, list[
     rows = query(
         connection,
         "SELECT table_schema, table_name, column_name, data_type, column_type, is_nullable,"
-        " character_set_name, collation_name, character_octet_length FROM information_schema.columns"
+        " character_set_name, collation_name, character_octet_length, generation_expression <> ''"
+        " FROM information_schema.columns"
         f" WHERE {condition} ORDER BY table_schema, table_name, ordinal_position",
         arguments,
     )
     found: dict[TableName, list[Column]] = defaultdict(list)
-    for schema, table, name, data_type, column_type, nullable, charset, collation, octets in rows:
+    for schema, table, name, data_type, column_type, nullable, charset, collation, octets, generated in rows:
         found[schema, table].append(
             Column(
                 name=name,
@@ -164,6 +170,7 @@ def _columns(connection: Session, selection: Selection) -> dict[TableName, list[
                 charset=charset,
                 collation=collation,
                 bytes_max=_bytes_max(text_of(data_type).lower(), octets),
+                generated=bool(generated),
             )
         )
     return found

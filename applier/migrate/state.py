@@ -1,0 +1,487 @@
+"""What a migration has done so far, kept on the target in a schema of our own.
+
+Three tables: `migration` has a row for each migration with its phase, `tables` one for each table to copy, `chunks` one
+for each range of keys that is copied (written in the transaction that has its rows) or that could not be.
+
+One process works on a migration at a time: a user-level lock keeps a second one out, and the `owner` number fences off
+one that was stalled and comes back, because everything that it writes names its number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Final, Self
+
+import pymysql
+
+from applier.address import ServerAddress
+from applier.connection import Connection, connect, connection_error
+from applier.errors import Fenced, LinkLost, MigrationTaken, PreflightFailed, UsageError
+from applier.verify.definitions import MIGRATION_SCHEMA as SCHEMA
+from applier.verify.expressions import KeyValues
+
+LOCK_WAIT_SECONDS: Final = 5  # a process that has just ended may still hold the lock
+LINK_CODES: Final = frozenset({0, 2006, 2013, 2014, 1053, 3169, 4031})
+NOT_THERE: Final = frozenset({1049, 1146})
+
+CREATE: Final = (
+    f"CREATE DATABASE IF NOT EXISTS {SCHEMA} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+    f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.migration (
+  name VARCHAR(64) NOT NULL PRIMARY KEY,
+  owner BIGINT UNSIGNED NOT NULL COMMENT 'which process may write; a newer one counts it up',
+  phase VARCHAR(32) NOT NULL,
+  source_uuid VARCHAR(36) NOT NULL,
+  options JSON NOT NULL COMMENT 'what was asked for',
+  snapshot LONGTEXT NOT NULL COMMENT 'GTID set of the source that the newest copied rows show',
+  facts JSON NOT NULL COMMENT 'what phases note for later ones and for the report',
+  error TEXT NOT NULL,
+  started TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+  updated TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6)
+) COMMENT 'migrations into this server'""",
+    f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.tables (
+  migration VARCHAR(64) NOT NULL,
+  schema_name VARCHAR(64) NOT NULL,
+  table_name VARCHAR(64) NOT NULL,
+  state VARCHAR(16) NOT NULL COMMENT 'pending, copying, copied, ready (indexes built), failed',
+  definition LONGTEXT NOT NULL COMMENT 'SHOW CREATE TABLE of the source',
+  deferred JSON NOT NULL COMMENT 'clauses of ALTER TABLE that wait for the rows',
+  rows_estimated BIGINT UNSIGNED NOT NULL,
+  bytes_estimated BIGINT UNSIGNED NOT NULL,
+  error TEXT NOT NULL,
+  PRIMARY KEY (migration, schema_name, table_name)
+) COMMENT 'tables of a migration'""",
+    f"""CREATE TABLE IF NOT EXISTS {SCHEMA}.chunks (
+  number BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+  migration VARCHAR(64) NOT NULL,
+  schema_name VARCHAR(64) NOT NULL,
+  table_name VARCHAR(64) NOT NULL,
+  state VARCHAR(16) NOT NULL COMMENT 'copied or failed',
+  lower_key JSON COMMENT 'keys above this one; NULL is open',
+  upper_key JSON COMMENT 'up to and with this one; NULL is open',
+  row_total BIGINT UNSIGNED NOT NULL,
+  byte_total BIGINT UNSIGNED NOT NULL,
+  seconds DOUBLE NOT NULL,
+  error TEXT NOT NULL,
+  finished TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+  KEY (migration, schema_name, table_name)
+) COMMENT 'ranges of keys, written with their rows'""",
+)
+
+
+class Phase(enum.StrEnum):
+    """How far a migration is; in this order."""
+
+    PLANNED = "planned"
+    SCHEMA = "schema"  # tables are being created
+    COPY = "copy"
+    INDEXES = "indexes"  # secondary indexes and foreign keys are being built
+    OBJECTS = "objects"  # routines, views, triggers, events
+    CATCH_UP = "catch-up"  # following the source, until cut-over
+    CUTTING_OVER = "cutting over"
+    CUT_OVER = "cut over"  # the target is the writable one
+    ROLLED_BACK = "rolled back"
+
+    def reached(self, other: Phase) -> bool:
+        """Whether `other` is behind us or is where we are."""
+        order = list(Phase)
+        return order.index(self) >= order.index(other)
+
+
+class TableState(enum.StrEnum):
+    PENDING = "pending"
+    COPYING = "copying"
+    COPIED = "copied"
+    READY = "ready"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """The row of a migration. `facts` is free for phases to note things in, one key each."""
+
+    name: str
+    owner: int
+    phase: Phase
+    source_uuid: str
+    options: dict[str, Any]
+    snapshot: str
+    facts: dict[str, Any]
+    error: str
+    started: datetime
+    updated: datetime
+
+    @property
+    def channel(self) -> str:
+        """Of the replay that follows the source."""
+        return channel_of(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class TableProgress:
+    """A table of a migration; the counts are sums over its chunks."""
+
+    schema: str
+    table: str
+    state: TableState = TableState.PENDING
+    definition: str = ""
+    deferred: tuple[str, ...] = ()
+    rows_estimated: int = 0
+    bytes_estimated: int = 0
+    error: str = ""
+    rows_copied: int = 0
+    bytes_copied: int = 0
+    chunks_copied: int = 0
+    chunks_failed: int = 0
+
+    @property
+    def name(self) -> tuple[str, str]:
+        return self.schema, self.table
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Rows of a table with keys above `lower` and up to `upper`, None being open."""
+
+    schema: str
+    table: str
+    lower: KeyValues | None = None
+    upper: KeyValues | None = None
+    rows: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    error: str = ""
+
+
+def channel_of(name: str) -> str:
+    """The replay channel of a migration."""
+    return f"migrate:{name}"
+
+
+@dataclass(slots=True)
+class _Held:
+    """A connection and who may use it now."""
+
+    connection: Connection[Any] | None = None
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+
+class State:
+    """Reads and writes the state of one migration; safe for several threads.
+
+    Without `acquire` it only reads. Raises what `connect` raises, LinkLost when the connection breaks.
+    """
+
+    def __init__(self, target: ServerAddress, name: str = "default") -> None:
+        self.target = target
+        self.name = name
+        self.owner = 0
+        self._held = _Held()
+
+    def __enter__(self) -> Self:
+        self._held.connection = connect(self.target, read_timeout_seconds=60.0, write_timeout_seconds=60.0)
+        try:
+            self._run("SET SESSION wait_timeout = 31536000, time_zone = '+00:00'")
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """The lock, if held, is given up with it."""
+        connection, self._held.connection = self._held.connection, None
+        if connection is not None:
+            with contextlib.suppress(pymysql.err.MySQLError, OSError):
+                connection.close()
+
+    # --- owning ----------------------------------------------------------------------------------------
+
+    def acquire(self) -> None:
+        """Become the one process that works on this migration, which must be there.
+
+        Raises MigrationTaken, UsageError."""
+        self._lock()
+        # Waits for what an earlier process is committing; after it, that process writes nothing more.
+        changed = self._run(f"UPDATE {SCHEMA}.migration SET owner = owner + 1 WHERE name = %s", self.name)
+        if not changed:
+            raise UsageError(detail=f"the target {self.target.place} has no migration {self.name!r}")
+        ((self.owner,),) = self._rows(f"SELECT owner FROM {SCHEMA}.migration WHERE name = %s", self.name)
+
+    def create(self, source_uuid: str, options: dict[str, Any]) -> None:
+        """Begin a migration (or go on with the one that is there) and own it. Raises MigrationTaken."""
+        for statement in CREATE:
+            self._run(statement)
+        self._lock()
+        self._run(
+            f"INSERT IGNORE INTO {SCHEMA}.migration (name, owner, phase, source_uuid, options, snapshot, facts, error)"
+            " VALUES (%s, 0, %s, %s, %s, '', '{}', '')",
+            self.name,
+            Phase.PLANNED,
+            source_uuid,
+            json.dumps(options),
+        )
+        self.acquire()
+
+    def _lock(self) -> None:
+        ((got,),) = self._rows("SELECT GET_LOCK(%s, %s)", f"{SCHEMA}:{self.name}", LOCK_WAIT_SECONDS)
+        if got != 1:
+            raise MigrationTaken(name=self.name, place=self.target.place)
+
+    def taken(self) -> bool:
+        """Whether some process works on this migration now."""
+        ((holder,),) = self._rows("SELECT IS_USED_LOCK(%s)", f"{SCHEMA}:{self.name}")
+        return holder is not None
+
+    # --- the migration ---------------------------------------------------------------------------------
+
+    def read(self) -> Migration | None:
+        """None when there is none."""
+        rows = self._rows_if_there(
+            "SELECT name, owner, phase, source_uuid, options, snapshot, facts, error, started, updated"
+            f" FROM {SCHEMA}.migration WHERE name = %s",
+            self.name,
+        )
+        if not rows:
+            return None
+        name, owner, phase, uuid, options, snapshot, facts, error, started, updated = rows[0]
+        return Migration(
+            str(name),
+            int(owner),
+            Phase(phase),
+            str(uuid),
+            json.loads(options),
+            str(snapshot),
+            json.loads(facts),
+            str(error),
+            started,
+            updated,
+        )
+
+    def require(self) -> Migration:
+        """The migration. Raises UsageError when there is none."""
+        found = self.read()
+        if found is None:
+            raise UsageError(
+                detail=f"the target {self.target.place} has no migration {self.name!r}: "
+                "begin one with `applier migrate --source … --target … --schemas …`"
+            )
+        return found
+
+    def names(self) -> list[str]:
+        """Of all migrations into this target."""
+        return [
+            str(name) for (name,) in self._rows_if_there(f"SELECT name FROM {SCHEMA}.migration ORDER BY 1")
+        ]
+
+    def set_phase(self, phase: Phase) -> None:
+        """Raises Fenced when another process has taken over."""
+        self._write("phase = %s, error = ''", phase)
+
+    def set_options(self, options: dict[str, Any]) -> None:
+        self._write("options = %s", json.dumps(options))
+
+    def set_snapshot(self, gtid_set: str) -> None:
+        self._write("snapshot = %s", gtid_set)
+
+    def set_error(self, error: str) -> None:
+        self._write("error = %s", error)
+
+    def note(self, **facts: Any) -> None:
+        """Merge into the migration's facts; a value of None takes a fact out."""
+        self._write("facts = JSON_MERGE_PATCH(facts, %s)", json.dumps(facts))
+
+    def _write(self, assignment: str, value: object) -> None:
+        # `updated` always changes, so a count of 0 means that the row is not ours.
+        changed = self._run(
+            f"UPDATE {SCHEMA}.migration SET {assignment}, updated = CURRENT_TIMESTAMP(6)"
+            " WHERE name = %s AND owner = %s",
+            value,
+            self.name,
+            self.owner,
+        )
+        if not changed:
+            raise Fenced(channel=self.name)
+
+    # --- tables ----------------------------------------------------------------------------------------
+
+    def tables(self) -> list[TableProgress]:
+        """All tables of the migration with what is copied of each, by name."""
+        rows = self._rows_if_there(
+            "SELECT t.schema_name, t.table_name, t.state, t.definition, t.deferred, t.rows_estimated,"
+            " t.bytes_estimated, t.error, COALESCE(SUM(IF(c.state = 'copied', c.row_total, 0)), 0),"
+            " COALESCE(SUM(IF(c.state = 'copied', c.byte_total, 0)), 0),"
+            " COALESCE(SUM(c.state = 'copied'), 0), COALESCE(SUM(c.state = 'failed'), 0)"
+            f" FROM {SCHEMA}.tables t LEFT JOIN {SCHEMA}.chunks c USING (migration, schema_name, table_name)"
+            " WHERE t.migration = %s GROUP BY t.migration, t.schema_name, t.table_name ORDER BY 1, 2",
+            self.name,
+        )
+        return [
+            TableProgress(
+                str(schema),
+                str(table),
+                TableState(state),
+                str(definition),
+                tuple(json.loads(deferred)),
+                int(estimated),
+                int(size),
+                str(error),
+                *map(int, counts),
+            )
+            for schema, table, state, definition, deferred, estimated, size, error, *counts in rows
+        ]
+
+    def put_tables(self, tables: Sequence[TableProgress]) -> None:
+        """Add tables, or replace what is known of them; their chunks stay."""
+        with self._transaction():
+            for one in tables:
+                self._run(
+                    f"REPLACE INTO {SCHEMA}.tables (migration, schema_name, table_name, state, definition, deferred,"
+                    " rows_estimated, bytes_estimated, error) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                    *(self.name, one.schema, one.table, one.state, one.definition, json.dumps(one.deferred)),
+                    *(one.rows_estimated, one.bytes_estimated, one.error),
+                )
+
+    def set_table(self, schema: str, table: str, state: TableState, error: str = "") -> None:
+        with self._transaction():
+            self._run(
+                f"UPDATE {SCHEMA}.tables SET state = %s, error = %s"
+                " WHERE migration = %s AND schema_name = %s AND table_name = %s",
+                *(state, error, self.name, schema, table),
+            )
+
+    def remove_table(self, schema: str, table: str) -> None:
+        """Forget a table and its chunks."""
+        with self._transaction():
+            for name in ("chunks", "tables"):
+                self._run(
+                    f"DELETE FROM {SCHEMA}.{name} WHERE migration = %s AND schema_name = %s AND table_name = %s",
+                    *(self.name, schema, table),
+                )
+
+    # --- chunks ----------------------------------------------------------------------------------------
+
+    def chunks(self, schema: str, table: str, state: str = "copied") -> list[Chunk]:
+        """Ranges of a table that are copied, or those that failed; in the order in which they were finished."""
+        rows = self._rows(
+            "SELECT lower_key, upper_key, row_total, byte_total, seconds, error"
+            f" FROM {SCHEMA}.chunks WHERE migration = %s AND schema_name = %s AND table_name = %s AND state = %s"
+            " ORDER BY number",
+            *(self.name, schema, table, state),
+        )
+        return [
+            Chunk(schema, table, _key(lower), _key(upper), int(count), int(size), float(seconds), str(error))
+            for lower, upper, count, size, seconds, error in rows
+        ]
+
+    def chunk_statement(self, chunk: Chunk) -> tuple[str, tuple[object, ...]]:
+        """What marks a chunk as copied, to be run in the transaction that has its rows.
+
+        It inserts no row when another process has taken over: then roll back. The share lock makes a take-over
+        wait for our commit."""
+        return (
+            f"INSERT INTO {SCHEMA}.chunks (migration, schema_name, table_name, state, lower_key, upper_key, row_total,"
+            " byte_total, seconds, error) SELECT name, %s, %s, %s, %s, %s, %s, %s, %s, %s"
+            f" FROM {SCHEMA}.migration WHERE name = %s AND owner = %s FOR SHARE",
+            (
+                *(chunk.schema, chunk.table, "failed" if chunk.error else "copied"),
+                *(_json(chunk.lower), _json(chunk.upper), chunk.rows, chunk.bytes, chunk.seconds),
+                *(chunk.error, self.name, self.owner),
+            ),
+        )
+
+    def add_failed(self, chunk: Chunk) -> None:
+        """Note a range that could not be copied, `chunk.error` says why. Raises Fenced."""
+        statement, arguments = self.chunk_statement(chunk)
+        if not self._run(statement, *arguments):
+            raise Fenced(channel=self.name)
+
+    def remove_chunks(self, schema: str, table: str, state: str | None = None) -> None:
+        """Forget the chunks of a table: all, or those in one state."""
+        condition, arguments = ("", ()) if state is None else (" AND state = %s", (state,))
+        with self._transaction():
+            self._run(
+                f"DELETE FROM {SCHEMA}.chunks WHERE migration = %s AND schema_name = %s AND table_name = %s{condition}",
+                *(self.name, schema, table, *arguments),
+            )
+
+    # --- end -------------------------------------------------------------------------------------------
+
+    def remove(self) -> None:
+        """Forget the migration, and our schema with the last one."""
+        with self._transaction():
+            for name in ("chunks", "tables"):
+                self._run(f"DELETE FROM {SCHEMA}.{name} WHERE migration = %s", self.name)
+            self._run(f"DELETE FROM {SCHEMA}.migration WHERE name = %s", self.name)
+        if not self.names():
+            self._run(f"DROP DATABASE {SCHEMA}")
+
+    # --- statements ------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Commits at the end, if we still own the migration. Raises Fenced."""
+        with self._held.lock:
+            self._run("BEGIN")
+            try:
+                owned = self._rows(
+                    f"SELECT 1 FROM {SCHEMA}.migration WHERE name = %s AND owner = %s FOR SHARE",
+                    self.name,
+                    self.owner,
+                )
+                if not owned:
+                    raise Fenced(channel=self.name)
+                yield
+            except BaseException:
+                with contextlib.suppress(LinkLost, PreflightFailed):
+                    self._run("ROLLBACK")
+                raise
+            self._run("COMMIT")
+
+    def _rows_if_there(self, statement: str, *arguments: object) -> list[tuple[Any, ...]]:
+        """Nothing when our schema is not there."""
+        if not self._rows("SELECT 1 FROM information_schema.schemata WHERE schema_name = %s", SCHEMA):
+            return []
+        return self._rows(statement, *arguments)
+
+    def _rows(self, statement: str, *arguments: object) -> list[tuple[Any, ...]]:
+        return self._execute(statement, arguments)[1]
+
+    def _run(self, statement: str, *arguments: object) -> int:
+        """Rows changed."""
+        return self._execute(statement, arguments)[0]
+
+    def _execute(self, statement: str, arguments: tuple[object, ...]) -> tuple[int, list[tuple[Any, ...]]]:
+        with self._held.lock:
+            connection = self._held.connection
+            if connection is None:
+                raise LinkLost(role="target", detail="the connection of the migration's state is closed")
+            try:
+                with connection.cursor() as cursor:
+                    count = cursor.execute(statement, arguments or None)
+                    return count, list(cursor.fetchall())
+            except (pymysql.err.InterfaceError, OSError) as error:
+                raise LinkLost(role="target", detail=str(error)) from error
+            except pymysql.err.MySQLError as error:
+                if error.args and error.args[0] in LINK_CODES:
+                    raise LinkLost(role="target", detail=str(error)) from error
+                known = connection_error(self.target, error)
+                raise PreflightFailed(detail=f"the state of the migration cannot be kept: {known}") from error
+
+
+def _key(text: str | None) -> KeyValues | None:
+    return None if text is None else tuple(json.loads(text))
+
+
+def _json(key: KeyValues | None) -> str | None:
+    return None if key is None else json.dumps(key)
