@@ -26,10 +26,12 @@ from applier.events.scheduling import Dependencies, cut
 from applier.reader import Reader, Stream
 from applier.target.checkpoint import GtidMode
 from applier.target.groups import Groups
+from applier.target.lock_waits import LockWaits
 from applier.target.recorded_worker import RecordedWorker
 from applier.target.schema import Catalog, ReadTable
 from applier.target.units import UnitEncoder
 from applier.target.worker import Worker
+from scheduler.budget import MemoryBudget
 from scheduler.clock import Clock, ClockStopped
 from scheduler.dispatch import WorkQueue
 from scheduler.grouping import GroupLimits, Unit
@@ -41,6 +43,10 @@ from writeset.buckets import BucketIndex
 log = logging.getLogger(__name__)
 
 BATCHES_MAX: Final = 256  # between reader and decoders: small at low load, where a batch is one transaction
+INTERPRETER_BYTES: Final = 64 << 20  # of the process, beside queues and buffers: 55 MiB were seen
+# How much of the budget may be held before a stage begins with more: the earlier the stage, the less.
+READ_SHARE: Final = 0.5
+DECODE_SHARE: Final = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +71,17 @@ class PipelineSettings:
                 detail="a progress row tells one place in the log: groups and --target-gtids own need strict order"
             )
 
-    # The shares of the memory add up to less than half of it: the rest is for what is being read, encoded and sent,
-    # and for the interpreter.
+    @property
+    def budget_bytes_max(self) -> int:
+        """For all queues and buffers together: what the interpreter leaves of the memory, at least half of it."""
+        return max(self.memory_bytes_max // 2, self.memory_bytes_max - INTERPRETER_BYTES)
 
     @property
-    def read_ahead_bytes_max(self) -> int:
-        """Between reader and scheduler, half before and half behind the decoders."""
-        return self.memory_bytes_max // 8
-
-    @property
-    def work_queue_bytes_max(self) -> int:
-        return self.memory_bytes_max // 4
+    def group_limits(self) -> GroupLimits:
+        """A group takes up to four times its bytes while it is applied: several must fit at once."""
+        return GroupLimits(
+            self.group.transactions_max, min(self.group.bytes_max, self.budget_bytes_max // 32)
+        )
 
     @property
     def part_bytes_max(self) -> int:
@@ -113,13 +119,14 @@ class Pipeline:
         self._failed_at: int | None = None
         self._lock = threading.Lock()
         self.clock = Clock(ordered=settings.ordered)
-        half = settings.read_ahead_bytes_max // 2
-        self.undecoded: BoundedQueue[Batch] = BoundedQueue(items_max=BATCHES_MAX, bytes_max=half)
-        self.decoded: Reorder[Batch] = Reorder(bytes_max=half)
+        self.budget = MemoryBudget(settings.budget_bytes_max)
+        limit = self.budget.limit
+        self.undecoded: BoundedQueue[Batch] = BoundedQueue(items_max=BATCHES_MAX, bytes_max=limit)
+        self.decoded: Reorder[Batch] = Reorder(bytes_max=limit)
         self.work: WorkQueue[Batch] = WorkQueue(
             cut,
-            limits=settings.group,
-            bytes_max=settings.work_queue_bytes_max,
+            limits=settings.group_limits,
+            bytes_max=limit,
             on_take=None if groups is None else groups.mark,
         )
         self.catalog = Catalog(read_table, self.clock)
@@ -131,31 +138,33 @@ class Pipeline:
             until=until,
             stopping=self.stopping,
             part_bytes_max=settings.part_bytes_max,
+            budget=self.budget,
+            used_max=int(limit * READ_SHARE),
         )
         self.dependencies = Dependencies(
             BucketIndex(),
             use_source_bounds=settings.use_source_bounds,
             row_by_row=settings.group.transactions_max > 1,
         )
-        encoder = UnitEncoder(packet_bytes_max=packet_bytes_max)
+        encoder = UnitEncoder(packet_bytes_max=packet_bytes_max, narrow=not settings.idempotent)
         self.recorder = _recorder(settings)
         variables = {} if groups is None else groups.session_variables
         if settings.idempotent:
             variables = variables | {"rbr_exec_mode": "'IDEMPOTENT'"}
         new_worker = Worker if self.recorder is None else partial(RecordedWorker, recorder=self.recorder)
         self.workers: list[Worker] = [
-            new_worker(number, target, self.work, self.clock, encoder, self, groups, variables)
+            new_worker(number, target, self.work, self.clock, encoder, self, self.budget, groups, variables)
             for number in range(settings.workers)
         ]
+        self.lock_waits = LockWaits(target, self.workers, self.clock, encoder.gtid)
         self._front = [threading.Thread(target=self._guard, args=(self._read,), name="reader", daemon=True)]
+        decoders = [
+            Decoder(self.undecoded, self.decoded, self.catalog, self.budget, int(limit * DECODE_SHARE))
+            for _ in range(settings.decoders)
+        ]
         self._front += [
-            threading.Thread(
-                target=self._guard,
-                args=(Decoder(self.undecoded, self.decoded, self.catalog).run,),
-                name=f"decoder-{number}",
-                daemon=True,
-            )
-            for number in range(settings.decoders)
+            threading.Thread(target=self._guard, args=(decoder.run,), name=f"decoder-{number}", daemon=True)
+            for number, decoder in enumerate(decoders)
         ]
         self._front.append(
             threading.Thread(target=self._guard, args=(self._schedule,), name="scheduler", daemon=True)
@@ -173,6 +182,8 @@ class Pipeline:
             self.recorder.start()
         for thread in self.threads:
             thread.start()
+        if self.settings.ordered:  # else nobody waits with locks held
+            self.lock_waits.start()
 
     def join(self, seconds: float | None = None) -> bool:
         """Waits for the end of the flow; False when `seconds` were not enough. Does not raise the failure."""
@@ -180,6 +191,7 @@ class Pipeline:
             worker.join(seconds)
             if worker.is_alive():
                 return False
+        self.lock_waits.stop()
         self._end_front()
         self.clock.stop()
         for thread in self._front:
@@ -224,6 +236,7 @@ class Pipeline:
     def _end_front(self) -> None:
         self.undecoded.abort()
         self.decoded.abort()
+        self.budget.lift()
         self.reader.interrupt()
 
     # --- threads ---------------------------------------------------------------------------------
@@ -246,9 +259,12 @@ class Pipeline:
         self.decoded.close(self.reader.batches)
 
     def _schedule(self) -> None:
-        scheduled = 0
+        scheduled = index_bytes = 0
         while (batch := self.decoded.get()) is not None:
             self.dependencies.schedule(batch, self.clock.low_water_mark)
+            used = self.dependencies.index.used_bytes
+            self.budget.add(used - index_bytes)
+            index_bytes = used
             if len(batch):
                 scheduled = batch.last_sequence_number
                 self.work.put(batch)
@@ -256,6 +272,7 @@ class Pipeline:
                 # The log is bad behind this batch: apply what came before, then stop.
                 self.clock.wait_for(scheduled)
                 raise batch.failure
+            del batch  # else it is held, and counts as in flight, until there is another
         self.work.close()
 
 

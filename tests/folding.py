@@ -78,6 +78,7 @@ class Table:
     is_parent: bool = False
     minimal: bool = False
     not_null: tuple[int, ...] = ()
+    computed: bool = False
 
     def identity(self, row: Image) -> tuple[Value, ...]:
         value = self.keys[0].value(row)
@@ -101,6 +102,7 @@ class Table:
                 keys=tuple(keys),
                 has_identity=not self.keyless,
                 has_foreign_keys=self.is_parent or self.parent is not None,
+                has_computed_columns=self.computed,
             )
         )
 
@@ -111,7 +113,7 @@ class Table:
         null_bits = (1 << len(self.columns)) - 1
         body = (
             table_id.to_bytes(6, "little") + bytes(2) + b"\1d\0" + bytes([len(name)]) + name + b"\0"
-            + bytes([len(types)]) + types + bytes([len(block)]) + block
+            + packed(len(types)) + types + packed(len(block)) + block
             + null_bits.to_bytes((len(types) + 7) // 8, "little") + metadata
         )  # fmt: skip
         return event(TABLE_MAP, body, checksum=False)
@@ -143,6 +145,11 @@ class Change:
         return Change(self.table, before, after, self.flags)
 
 
+def packed(count: int) -> bytes:
+    """A length-encoded integer below 65,536."""
+    return bytes([count]) if count < 251 else b"\xfc" + struct.pack("<H", count)
+
+
 def encode_image(image: Image) -> bytes:
     there = [value for value in image if value is not ...]
     null_bits = sum((value is None) << i for i, value in enumerate(there))
@@ -171,7 +178,7 @@ def rows_event(
     body = table_id.to_bytes(6, "little") + struct.pack("<H", flags)
     if kind not in (23, 24, 25):
         body += struct.pack("<H", 2 + len(extra)) + extra
-    body += bytes([len(first.table.columns)]) + b"".join(bitmap(image) for image in images)
+    body += packed(len(first.table.columns)) + b"".join(bitmap(image) for image in images)
     for change in changes:
         body += b"".join(encode_image(image) for image in (change.before, change.after) if image is not None)
     return event(kind or EVENT_TYPES[first.kind], body, checksum=False)

@@ -92,6 +92,8 @@ class TableDefinition:
         an update of a key that others refer to, must be a barrier. always_barrier: every change must be one.
     source_overlooks: child of a table without a primary key. MySQL (seen with 9.7) leaves the rows of such a parent
         out of its own writesets, so a child's last_committed in the log may be below the parent's transaction.
+    has_computed_columns: the server computes some of the values: generated columns, expressions in indexes. Its row
+        images are sent whole.
 
     Raises ValueError when it contradicts itself, so that the kernel can follow it without checks.
     """
@@ -105,6 +107,7 @@ class TableDefinition:
     cascades_unlogged: bool = False
     has_foreign_keys: bool = False
     source_overlooks: bool = False
+    has_computed_columns: bool = False
 
     def __post_init__(self) -> None:
         if self.has_identity and not self.keys:

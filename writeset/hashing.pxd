@@ -73,6 +73,7 @@ cdef class TablePlan:
                                              # the updates of its referenced keys are barriers
     cdef readonly bint has_foreign_keys      # child or parent
     cdef readonly bint source_overlooks      # what it depends on: the source's last_committed may be too low
+    cdef readonly bint has_computed_columns  # generated ones, or expressions in indexes
     cdef readonly object definition          # the TableDefinition it was built from
     cdef uint64_t table_seed
     cdef Key* keys

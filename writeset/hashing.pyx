@@ -336,6 +336,7 @@ cdef class TablePlan:
         self.cascades_unlogged = definition.cascades_unlogged
         self.has_foreign_keys = definition.has_foreign_keys
         self.source_overlooks = definition.source_overlooks
+        self.has_computed_columns = definition.has_computed_columns
         self.table_seed = hash_name(definition.schema, definition.table)
         self.key_count = len(definition.keys)
         self.keys = <Key*>calloc(self.key_count + 1, sizeof(Key))

@@ -122,6 +122,7 @@ def table_definition(
         cascades_unlogged=not cascades_logged and any(key.cascades for key in children),
         has_foreign_keys=bool(foreign_keys),
         source_overlooks=any(not _has_primary_key(known.get(key.parent)) for key in parents),
+        has_computed_columns=table.has_computed_columns,
     )
 
 

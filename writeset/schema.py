@@ -64,11 +64,13 @@ class ForeignKey:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """unique_indexes: the primary key first, then in the server's order."""
+    """unique_indexes: the primary key first, then in the server's order. has_computed_columns: generated columns,
+    or an index, unique or not, over an expression."""
 
     name: TableName
     columns: dict[str, Column]
     unique_indexes: tuple[Index, ...]
+    has_computed_columns: bool = False
 
 
 # A generated invisible primary key is in the row image, so it must be in the answers as well.
@@ -89,6 +91,13 @@ SELECT c.table_schema, c.table_name, c.index_name, c.column_name, c.sub_part
 FROM information_schema.statistics c
 WHERE c.non_unique = 0 AND {where}
 ORDER BY c.table_schema, c.table_name, c.index_name <> 'PRIMARY', c.index_name, c.seq_in_index
+"""
+
+COMPUTED_COLUMNS = """
+SELECT c.table_schema, c.table_name FROM information_schema.columns c
+WHERE c.generation_expression <> '' AND {where}
+UNION
+SELECT c.table_schema, c.table_name FROM information_schema.statistics c WHERE c.column_name IS NULL AND {where}
 """
 
 FOREIGN_KEYS = """
@@ -178,8 +187,14 @@ class SchemaReader:
         for schema, table, index, column, prefix in self._rows(UNIQUE_INDEXES.format(where=where), values):
             part = IndexPart(column.lower() if column is not None else None, prefix or 0)
             parts[self.spelled(schema, table)][index].append(part)
+        computed = {self.spelled(*name) for name in self._rows(COMPUTED_COLUMNS.format(where=where), values)}
         return {
-            name: Table(name, found, tuple(Index(index, tuple(of)) for index, of in parts[name].items()))
+            name: Table(
+                name,
+                found,
+                tuple(Index(index, tuple(of)) for index, of in parts[name].items()),
+                name in computed,
+            )
             for name, found in columns.items()
         }
 

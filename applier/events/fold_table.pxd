@@ -1,6 +1,7 @@
 """What folding must know of one table: where its identity lies in a row image, and how to bring it to a key."""
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
+from applier.events.narrow_images cimport ColumnList
 from applier.events.row_image cimport ColumnLayout, Stride, all_clear, walk_columns, walk_strides
 from libc.string cimport memcpy
 from writeset.hashing cimport COLUMN_PRESENT, Span
@@ -58,12 +59,15 @@ cdef struct Layout:
     uint8_t fixed                # the identity always lies at the same place, unless something before it is NULL
     uint8_t other_keys           # it has unique keys besides the identity
     uint8_t other_unknown        # … with a part of which only the server knows whether it has changed
+    uint8_t narrow               # updates and deletes may go with some of the columns only
     uint16_t part_count
     uint32_t column_count
     uint32_t null_bytes
     KeyPart parts[KEY_PARTS_MAX]
     Walker identity
     Walker other                 # columns of the other unique keys
+    Walker whole                 # all columns, if narrow
+    ColumnList identity_columns
     const uint8_t* content       # of the table map after the table id
     uint32_t content_length
     uint8_t* columns_head        # column count and one full column bitmap, as in a row event

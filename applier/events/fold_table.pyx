@@ -65,6 +65,8 @@ cdef class FoldTable:
     def __dealloc__(self):
         free_walker(&self.layout.identity)
         free_walker(&self.layout.other)
+        free_walker(&self.layout.whole)
+        free(self.layout.identity_columns.positions)
         free(self.layout.columns_head)
 
     def __repr__(self):
@@ -88,6 +90,7 @@ cdef class FoldTable:
         if layout.refusal == FOLDS:
             fill_identity(layout, self.plan, self.table_map.columns)
             fill_other(layout, self.plan, self.table_map.columns)
+            fill_narrow(layout, self.plan, self.table_map.columns)
         return 0
 
 
@@ -155,6 +158,22 @@ cdef int fill_other(Layout* layout, TablePlan plan, tuple columns) except -1:
                 wanted.append(plan.columns[c].position)
     if wanted:
         fill_walker(&layout.other, columns, wanted)
+    return 0
+
+
+cdef int fill_narrow(Layout* layout, TablePlan plan, tuple columns) except -1:
+    cdef Key* identity = plan.keys
+    cdef ColumnList* kept = &layout.identity_columns
+    cdef uint32_t i
+    positions = sorted({plan.columns[identity.column_first + i].position for i in range(identity.column_count)})
+    kept.positions = <uint32_t*>calloc(len(positions), sizeof(uint32_t))
+    if kept.positions is NULL:
+        raise MemoryError
+    for i in range(<uint32_t>len(positions)):
+        kept.positions[i] = positions[<Py_ssize_t>i]
+    kept.count = <uint32_t>len(positions)
+    fill_walker(&layout.whole, columns, list(range(len(columns))))
+    layout.narrow = not plan.has_computed_columns
     return 0
 
 

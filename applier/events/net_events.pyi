@@ -17,5 +17,8 @@ def folded_packets(
     packet_bytes_max: int = ...,
     *,
     part: int = ...,
+    narrow: bool = True,
 ) -> list[tuple[bytes, int]]: ...
-def folded_batch(group: FoldedGroup, packet_bytes_max: int = ..., *, part: int = ...) -> Batch: ...
+def folded_batch(
+    group: FoldedGroup, packet_bytes_max: int = ..., *, part: int = ..., narrow: bool = True
+) -> Batch: ...

@@ -13,11 +13,13 @@ from applier.events.batch cimport T_FIRST_PART, T_LAST_PART, T_ROWS, Batch, Buff
 from applier.events.event_types cimport (
     DELETE_ROWS_EVENT, FLAGS_OFFSET, HEADER_BYTES, LENGTH_OFFSET, LOG_POS_OFFSET, TABLE_MAP_EVENT, TYPE_OFFSET,
     UPDATE_ROWS_EVENT, WRITE_ROWS_EVENT)
-from applier.events.fold_table cimport FOLDS, Layout
+from applier.events.fold_table cimport FOLDS, Layout, find_columns
+from applier.events.narrow_images cimport ColumnList, list_flagged, note_changes, write_bitmap, write_image
 from applier.events.net_group cimport (
     ENTRY_HELD, NET_DELETE, NET_INSERT, NET_MOVE, NET_NOTHING, NET_UPDATE, Entry, FoldedGroup, GroupTable, Rest)
-from applier.events.row_image cimport ROWS_POST_HEADER_BYTES, TABLE_ID_BYTES
+from applier.events.row_image cimport ROWS_COMPLETE_ROWS, ROWS_POST_HEADER_BYTES, TABLE_ID_BYTES
 from applier.events.wire cimport store_u32
+from writeset.hashing cimport Span
 
 from applier.events.statement import DEFAULT_PACKET_BYTES_MAX, rows_packets
 
@@ -46,18 +48,20 @@ cdef struct Run:
 
 
 def folded_packets(FoldedGroup group, bytes head=b"", int head_replies=0, bytes tail=b"", int tail_replies=0,
-                   size_t packet_bytes_max=DEFAULT_PACKET_BYTES_MAX, *, int part=EVERYTHING):
+                   size_t packet_bytes_max=DEFAULT_PACKET_BYTES_MAX, *, int part=EVERYTHING, bint narrow=True):
     """[(packet, replies owed), …] for a folded group, or for one part of it, as `rows_packets` makes them.
 
     part: READY or HELD, as the last `split` has told them apart, or EVERYTHING. May be called again.
+    narrow: updates and deletes without the columns that the server does not need, see narrow_images.pxd.
     """
-    cdef Batch batch = folded_batch(group, packet_bytes_max, part=part)
+    cdef Batch batch = folded_batch(group, packet_bytes_max, part=part, narrow=narrow)
     return rows_packets([(batch, 0, len(batch))], head, head_replies, tail, tail_replies, packet_bytes_max)
 
 
-def folded_batch(FoldedGroup group, size_t packet_bytes_max=DEFAULT_PACKET_BYTES_MAX, *, int part=EVERYTHING):
+def folded_batch(FoldedGroup group, size_t packet_bytes_max=DEFAULT_PACKET_BYTES_MAX, *, int part=EVERYTHING,
+                 bint narrow=True):
     """The events of a folded group, or of one part of it, in a batch: one transaction for each statement."""
-    cdef Writer writer = Writer(group, min(<size_t>EVENT_BYTES_MAX, packet_bytes_max // 2), part)
+    cdef Writer writer = Writer(group, min(<size_t>EVENT_BYTES_MAX, packet_bytes_max // 2), part, narrow)
     writer.write()
     group.events_out += writer.row_events
     return writer.batch
@@ -74,18 +78,27 @@ cdef class Writer:
     cdef size_t event_bytes_max
     cdef uint64_t row_events
     cdef int part
+    cdef bint narrow
+    cdef uint8_t* flags                  # a flag for each column of the widest table
+    cdef ColumnList changed              # columns of the update event being written
 
-    def __cinit__(self, FoldedGroup group, size_t event_bytes_max, int part):
-        cdef size_t i
+    def __cinit__(self, FoldedGroup group, size_t event_bytes_max, int part, bint narrow):
+        cdef size_t i, columns = 1
         self.group = group
         self.event_bytes_max = event_bytes_max
         self.part = part
-        self.batch = Batch()
+        self.narrow = narrow
+        for i in range(group.table_count):
+            columns = max(columns, <size_t>group.tables[i].layout.column_count)
+        self.flags = <uint8_t*>malloc(columns)
+        self.changed.positions = <uint32_t*>malloc(columns * sizeof(uint32_t))
+        self.batch = Batch(budget=group.budget)
         self.order_count = len(group.table_order)
         self.items = <Item*>malloc((group.entry_count * 2 + 1) * sizeof(Item))
         self.runs = <Run*>malloc((group.table_count + 1) * KINDS * sizeof(Run))
         self.order = <uint32_t*>malloc((self.order_count + 1) * sizeof(uint32_t))
-        if self.items is NULL or self.runs is NULL or self.order is NULL:
+        if (self.items is NULL or self.runs is NULL or self.order is NULL or self.flags is NULL
+                or self.changed.positions is NULL):
             raise MemoryError
         memset(self.runs, 0, (group.table_count + 1) * KINDS * sizeof(Run))
         for i in range(self.order_count):
@@ -95,13 +108,15 @@ cdef class Writer:
         free(self.items)
         free(self.runs)
         free(self.order)
+        free(self.flags)
+        free(self.changed.positions)
 
     cdef int write(self) except -1:
         cdef Buffer buffer
         cdef size_t room
         with nogil:
             room = self.sort_out()
-        buffer = Buffer(room)
+        buffer = Buffer(room, self.group.budget)
         self.at = buffer.data
         self.batch.buffers.append(buffer)
         for source, _, _ in self.group.slices:
@@ -109,6 +124,7 @@ cdef class Writer:
         with nogil:
             self.write_tables()
             self.write_rests()
+            self.batch.settle()
         assert self.at <= buffer.data + room
         return 0
 
@@ -220,8 +236,12 @@ cdef class Writer:
     cdef int write_run(self, uint32_t table, const Run* run, uint8_t type) except -1 nogil:
         cdef const Item* item = self.items + run.first
         cdef const Item* end = item + run.count
+        cdef const Layout* layout = self.group.tables[table].layout
+        cdef bint narrow = self.narrow and layout.narrow and type != WRITE_ROWS_EVENT
         cdef uint8_t* event = NULL
         cdef size_t length
+        if narrow and type == UPDATE_ROWS_EVENT:
+            self.find_changed(layout, item, end)
         while item != end:
             length = 0
             if type != WRITE_ROWS_EVENT:
@@ -233,32 +253,70 @@ cdef class Writer:
                 event = NULL
             if event is NULL:
                 event = self.at
-                self.open_rows(table, type)
-            if type != WRITE_ROWS_EVENT:
-                memcpy(self.at, item.entry.before, item.entry.before_length)
-                self.at += item.entry.before_length
-            if type != DELETE_ROWS_EVENT:
-                memcpy(self.at, item.entry.after, item.entry.after_length)
-                self.at += item.entry.after_length
+                self.open_rows(table, type, narrow)
+            if narrow:
+                self.write_narrow_row(layout, item.entry, type)
+            else:
+                self.write_row(item.entry, type)
             item += 1
         return self.end_event(event) if event is not NULL else 0
 
-    cdef void open_rows(self, uint32_t table, uint8_t type) noexcept nogil:
+    cdef void write_row(self, const Entry* entry, uint8_t type) noexcept nogil:
+        if type != WRITE_ROWS_EVENT:
+            memcpy(self.at, entry.before, entry.before_length)
+            self.at += entry.before_length
+        if type != DELETE_ROWS_EVENT:
+            memcpy(self.at, entry.after, entry.after_length)
+            self.at += entry.after_length
+
+    # --- without the columns that the server does not need --------------------------------------------------------
+
+    cdef void find_changed(self, const Layout* layout, const Item* item, const Item* end) noexcept nogil:
+        """The columns that any of the updates changes; an event has one bitmap for all of its rows."""
+        cdef uint32_t count = layout.column_count
+        memset(self.flags, 0, count)
+        while item != end:
+            self.find_all(layout, item.entry.before, item.entry.before_length, self.group.spans)
+            self.find_all(layout, item.entry.after, item.entry.after_length, self.group.other_spans)
+            note_changes(self.group.spans, self.group.other_spans, count, self.flags)
+            item += 1
+        list_flagged(self.flags, count, &self.changed)
+
+    cdef void find_all(self, const Layout* layout, const uint8_t* image, uint32_t length, Span* spans) noexcept nogil:
+        find_columns(&layout.whole, layout.column_count, image, image + length, spans)
+
+    cdef void write_narrow_row(self, const Layout* layout, const Entry* entry, uint8_t type) noexcept nogil:
+        cdef Span* spans = self.group.spans
+        find_columns(&layout.identity, layout.column_count, entry.before, entry.before + entry.before_length, spans)
+        self.at = write_image(&layout.identity_columns, layout.identity.columns, spans, self.at)
+        if type == UPDATE_ROWS_EVENT:
+            self.find_all(layout, entry.after, entry.after_length, spans)
+            self.at = write_image(&self.changed, layout.whole.columns, spans, self.at)
+
+    cdef void open_rows(self, uint32_t table, uint8_t type, bint narrow) noexcept nogil:
         cdef GroupTable* group_table = &self.group.tables[table]
         cdef const Layout* layout = group_table.layout
-        cdef uint32_t head = layout.count_bytes + layout.bitmap_bytes
+        cdef uint32_t flags = group_table.flags & ~ROWS_COMPLETE_ROWS if narrow else group_table.flags
         self.write_header(group_table, type)
         self.write_table_id(table)
-        self.at[0] = <uint8_t>group_table.flags
-        self.at[1] = <uint8_t>(group_table.flags >> 8)
+        self.at[0] = <uint8_t>flags
+        self.at[1] = <uint8_t>(flags >> 8)
         self.at[2] = EXTRA_INFO_BYTES                # counts itself, so there is no extra row info
         self.at[3] = 0
-        memcpy(self.at + 4, layout.columns_head, head)
-        self.at += 4 + head
+        memcpy(self.at + 4, layout.columns_head, layout.count_bytes)
+        self.at += 4 + layout.count_bytes
+        self.write_columns(layout, &layout.identity_columns if narrow else NULL)
         if type == UPDATE_ROWS_EVENT:
-            memcpy(self.at, layout.columns_head + layout.count_bytes, layout.bitmap_bytes)
-            self.at += layout.bitmap_bytes
+            self.write_columns(layout, &self.changed if narrow else NULL)
         self.row_events += 1
+
+    cdef void write_columns(self, const Layout* layout, const ColumnList* columns) noexcept nogil:
+        """The bitmap of these columns; of all, if NULL."""
+        if columns is not NULL:
+            self.at = write_bitmap(columns, layout.bitmap_bytes, self.at)
+            return
+        memcpy(self.at, layout.columns_head + layout.count_bytes, layout.bitmap_bytes)
+        self.at += layout.bitmap_bytes
 
     cdef void write_header(self, const GroupTable* table, uint8_t type) noexcept nogil:
         """Timestamp and server id are those of the first row event that the log has for the table."""

@@ -27,10 +27,12 @@ Packets = list[tuple[bytes, int]]
 
 
 class UnitEncoder:
-    """Stateless; shared by the workers. `packet_bytes_max` is the target's max_allowed_packet."""
+    """Stateless; shared by the workers. `packet_bytes_max` is the target's max_allowed_packet. `narrow`: net changes
+    go without the columns that the server does not need; not for idempotent replay, where the whole image wins."""
 
-    def __init__(self, *, packet_bytes_max: int = 64 << 20) -> None:
+    def __init__(self, *, packet_bytes_max: int = 64 << 20, narrow: bool = True) -> None:
         self.packet_bytes_max = packet_bytes_max
+        self._narrow = narrow
 
     def is_rows(self, unit: Unit[Batch]) -> bool:
         """Whether the unit can pass through BINLOG."""
@@ -69,7 +71,9 @@ class UnitEncoder:
     def folded_packets(self, group: FoldedGroup, part: int, *, begins: bool) -> Packets:
         """BEGIN (if it begins with them); BINLOG with the net changes of the part."""
         head = (b"BEGIN", 1) if begins else (b"", 0)
-        return folded_packets(group, *head, packet_bytes_max=self.packet_bytes_max, part=part)
+        return folded_packets(
+            group, *head, packet_bytes_max=self.packet_bytes_max, part=part, narrow=self._narrow
+        )
 
     def gtid(self, unit: Unit[Batch]) -> str:
         """Of the unit's first transaction, for messages."""

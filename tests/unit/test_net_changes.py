@@ -57,9 +57,14 @@ def group_of(changes: Iterable[Change], *, hash_bits: int = 64) -> tuple[FoldedG
     return fold([(batch, 0, len(batch))], hash_bits=hash_bits), tables, plans
 
 
+def whole_batch(group: FoldedGroup, packet_bytes_max: int = 64 << 20) -> Batch:
+    """With whole row images, whose rules these tests are about; see test_narrow_images for the others."""
+    return folded_batch(group, packet_bytes_max, narrow=False)
+
+
 def net(*changes: Change, hash_bits: int = 64) -> list[Change]:
     group, tables, plans = group_of(changes, hash_bits=hash_bits)
-    return list(changes_in(folded_batch(group), tables, plans))
+    return list(changes_in(whole_batch(group), tables, plans))
 
 
 def unfolded(*changes: Change) -> dict[str, str]:
@@ -106,7 +111,7 @@ def test_a_key_that_another_row_takes_over() -> None:
 def test_rows_of_one_kind_travel_together_in_key_order() -> None:
     keys = [5, -3, 0, 2_000_000_000, -2_000_000_000, 70000, 255, 256]
     group, tables, plans = group_of([insert(T, (key, 0)) for key in keys])
-    batch = folded_batch(group)
+    batch = whole_batch(group)
     assert group.events_out == 1
     assert [change.after for change in changes_in(batch, tables, plans)] == [(key, 0) for key in sorted(keys)]
 
@@ -139,14 +144,14 @@ def test_a_group_may_span_batches_whose_decoders_do_not_know_each_other() -> Non
     one = batch_of([statement_events([insert(T, (1, 1))])], first, 1)
     two = batch_of([statement_events([update(T, (1, 1), (1, 2))])], second, 2)
     group = fold([(one, 0, 1), (two, 0, 1)])
-    assert list(changes_in(folded_batch(group), [T], first)) == [insert(T, (1, 2))]
+    assert list(changes_in(whole_batch(group), [T], first)) == [insert(T, (1, 2))]
 
 
 def test_only_the_transactions_of_the_slice_are_folded() -> None:
     plans = Plans([T])
     batch = batch_of([statement_events([insert(T, (key, 0))]) for key in range(5)], plans)
     group = fold([(batch, 1, 2), (batch, 3, 3), (batch, 3, 4)])
-    assert [change.after for change in changes_in(folded_batch(group), [T], plans)] == [(1, 0), (3, 0)]
+    assert [change.after for change in changes_in(whole_batch(group), [T], plans)] == [(1, 0), (3, 0)]
 
 
 def test_a_group_without_rows_makes_no_packet() -> None:
@@ -247,7 +252,7 @@ def test_rows_under_different_settings_do_not_fold() -> None:
     changes = [insert(T, (1, 1)), Change(T, None, (2, 2), NO_FOREIGN_KEY_CHECKS)]
     assert unfolded(*changes) == {"d.t": "row events under different session settings"}
     group, _, _ = group_of(changes)
-    assert flags_of(folded_batch(group)) == [STMT_END, STMT_END | NO_FOREIGN_KEY_CHECKS]
+    assert flags_of(whole_batch(group)) == [STMT_END, STMT_END | NO_FOREIGN_KEY_CHECKS]
 
 
 def flags_of(batch: Batch) -> list[int]:
@@ -261,7 +266,7 @@ def flags_of(batch: Batch) -> list[int]:
 def test_tables_that_fold_keep_their_flags_in_statements_of_their_own() -> None:
     other = Table("o", "ii")
     group, tables, plans = group_of([insert(T, (1, 1)), Change(other, None, (2, 2), NO_FOREIGN_KEY_CHECKS)])
-    batch = folded_batch(group)
+    batch = whole_batch(group)
     assert flags_of(batch) == [0, NO_FOREIGN_KEY_CHECKS]
     assert len(batch) == 2
     assert group.tables_unfolded == {}
@@ -275,7 +280,7 @@ def test_a_table_that_changes_its_definition_does_not_fold() -> None:
     second = [T.map_event(7, metadata=unsigned), rows_event([delete(T, (1, 1))], 7, STMT_END)]
     group = fold([(batch_of([first, second], plans), 0, 2)])
     assert group.tables_unfolded == {"d.t": "its definition changes within the group"}
-    assert [change.kind for change in changes_in(folded_batch(group), [T], plans)] == [INSERT, DELETE]
+    assert [change.kind for change in changes_in(whole_batch(group), [T], plans)] == [INSERT, DELETE]
 
 
 def test_a_table_whose_keys_change_does_not_fold() -> None:
@@ -316,7 +321,7 @@ def test_extra_row_info_of_partitions_is_dropped() -> None:
     plans = Plans([T])
     events = [T.map_event(7), rows_event([insert(T, (1, 1))], 7, STMT_END, extra=b"\x01\x05\x00")]
     group = fold([(batch_of([events], plans), 0, 1)])
-    batch = folded_batch(group)
+    batch = whole_batch(group)
     assert group.tables_unfolded == {}
     assert struct.unpack_from("<H", batch.event(1)[1], 27)[0] == 2
     assert list(changes_in(batch, [T], plans)) == [insert(T, (1, 1))]
@@ -333,7 +338,7 @@ def test_a_statement_about_several_tables_leaves_only_what_does_not_fold() -> No
     plans = Plans([T, keyless, other])
     statement = [insert(T, (1, 1)), insert(keyless, (1,)), insert(other, (2,)), insert(T, (2, 2))]
     group = fold([(batch_of([statement_events(statement)], plans), 0, 1)])
-    batch = folded_batch(group)
+    batch = whole_batch(group)
     assert [batch.event(i)[0] for i in range(batch.event_total)] == [19, 30, 19, 19, 30, 30]
     assert [change.after for change in changes_in(batch, [T, keyless, other], plans)] == [
         (1, 1),
@@ -420,7 +425,7 @@ def test_events_end_before_they_get_longer_than_a_packet_allows() -> None:
     packets = folded_packets(group, packet_bytes_max=4096)
     assert len(packets) > 20
     assert all(len(packet) <= 4096 for packet, _ in packets)
-    batch = folded_batch(group, 4096)
+    batch = whole_batch(group, 4096)
     assert all(len(batch.event(i)[1]) <= 2048 for i in range(batch.event_total))
     assert [change.after for change in changes_in(batch, tables, plans)] == rows
 
@@ -428,7 +433,7 @@ def test_events_end_before_they_get_longer_than_a_packet_allows() -> None:
 def test_every_table_is_mapped_once_before_the_first_row_event() -> None:
     tables = [Table(name, "ii") for name in "cab"]
     group, _, _ = group_of([insert(table, (key, 0)) for key in range(3) for table in tables])
-    batch = folded_batch(group)
+    batch = whole_batch(group)
     assert [batch.event(i)[0] for i in range(batch.event_total)] == [19, 19, 19, 30, 30, 30]
     assert [bytes(batch.event(i)[1][31:32]) for i in range(3)] == [b"a", b"b", b"c"]
 

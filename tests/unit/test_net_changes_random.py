@@ -120,9 +120,15 @@ def subset_of_tables(random: Random) -> Sequence[Table]:
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.integers(0, 1 << 32), st.integers(1, 40), st.sampled_from((0, 2, 64)), st.integers(1, 600))
+@given(
+    st.integers(0, 1 << 32),
+    st.integers(1, 40),
+    st.sampled_from((0, 2, 64)),
+    st.integers(1, 600),
+    st.booleans(),
+)
 def test_a_folded_group_leads_to_the_same_rows_and_breaks_no_constraint_on_the_way(
-    seed: int, length: int, hash_bits: int, packet_bytes_max: int
+    seed: int, length: int, hash_bits: int, packet_bytes_max: int, narrow: bool
 ) -> None:
     source = Source(seed, subset_of_tables(Random(seed)))
     for _ in range(5):
@@ -132,7 +138,7 @@ def test_a_folded_group_leads_to_the_same_rows_and_breaks_no_constraint_on_the_w
     batch = source.batch(transactions)
     cut = source.random.randint(0, len(batch))
     group = fold([(batch, 0, cut), (batch, cut, len(batch))], hash_bits=hash_bits)
-    changes = written(folded_batch(group, packet_bytes_max))
+    changes = written(folded_batch(group, packet_bytes_max, narrow=narrow))
     replica.apply_all(changes)
     assert replica.contents() == source.database.contents()
     assert group.rows_in == len(flat(transactions))
