@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 from applier.events.batch import Batch
 from applier.events.payload import inflate
 from applier.events.rows import RowDecoder
 from applier.events.scheduling import compressed
+from applier.observe.counting import row_kinds
+from applier.observe.histogram import LogHistogram
 from applier.target.schema import Catalog
 from scheduler.queues import BoundedQueue
 from scheduler.reorder import Reorder
@@ -19,11 +23,16 @@ class Decoder:
         self._output = output
         self._catalog = catalog
         self._rows = RowDecoder()
+        self.times = LogHistogram()
+        self.inserts = self.updates = self.deletes = 0
 
     def run(self) -> None:
         """Returns when no more batches come. Raises ApplierError, ClockStopped, QueueAborted."""
         while (batch := self._batches.get()) is not None:
+            begin = time.monotonic()
             self.decode(batch)
+            self.times.observe(time.monotonic() - begin)
+            self._count(batch)
             self._output.put(batch.number, batch, batch.memory_bytes)
 
     def decode(self, batch: Batch) -> None:
@@ -31,3 +40,9 @@ class Decoder:
             inflate(batch, index)
         version = self._catalog.version_at(batch.first_sequence_number)
         self._rows.decode(batch, self._catalog.plan, version)
+
+    def _count(self, batch: Batch) -> None:
+        inserts, updates, deletes = row_kinds(batch)
+        self.inserts += inserts
+        self.updates += updates
+        self.deletes += deletes

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,8 @@ from applier.events.batch import Batch
 from applier.events.gtid import GtidSet
 from applier.events.schedule_record import transaction_records
 from applier.events.scheduling import Dependencies, cut
+from applier.observe import counting
+from applier.observe.histogram import LogHistogram
 from applier.reader import Reader, Stream
 from applier.target.checkpoint import GtidMode
 from applier.target.groups import Groups
@@ -147,6 +150,8 @@ class Pipeline:
             row_by_row=settings.group.transactions_max > 1,
         )
         encoder = UnitEncoder(packet_bytes_max=packet_bytes_max, narrow=not settings.idempotent)
+        self.schedule_times = LogHistogram()
+        self.barriers = [0] * len(counting.REASONS)
         self.recorder = _recorder(settings)
         variables = {} if groups is None else groups.session_variables
         if settings.idempotent:
@@ -158,13 +163,13 @@ class Pipeline:
         ]
         self.lock_waits = LockWaits(target, self.workers, self.clock, encoder.gtid)
         self._front = [threading.Thread(target=self._guard, args=(self._read,), name="reader", daemon=True)]
-        decoders = [
+        self.decoders = [
             Decoder(self.undecoded, self.decoded, self.catalog, self.budget, int(limit * DECODE_SHARE))
             for _ in range(settings.decoders)
         ]
         self._front += [
             threading.Thread(target=self._guard, args=(decoder.run,), name=f"decoder-{number}", daemon=True)
-            for number, decoder in enumerate(decoders)
+            for number, decoder in enumerate(self.decoders)
         ]
         self._front.append(
             threading.Thread(target=self._guard, args=(self._schedule,), name="scheduler", daemon=True)
@@ -261,7 +266,10 @@ class Pipeline:
     def _schedule(self) -> None:
         scheduled = index_bytes = 0
         while (batch := self.decoded.get()) is not None:
+            begin = time.monotonic()
             self.dependencies.schedule(batch, self.clock.low_water_mark)
+            self.schedule_times.observe(time.monotonic() - begin)
+            self.barriers = [a + b for a, b in zip(self.barriers, counting.barriers(batch), strict=True)]
             used = self.dependencies.index.used_bytes
             self.budget.add(used - index_bytes)
             index_bytes = used

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -28,6 +27,8 @@ from applier.events.scheduling import (
     last_commit_microseconds,
     next_sequence_number,
 )
+from applier.observe.histogram import LogHistogram
+from applier.observe.lag import CommitTimes
 from applier.target.schema import Catalog
 from scheduler.queues import BoundedQueue
 
@@ -81,6 +82,8 @@ class Reader:
         self.file = ""
         self.position = 0
         self.marks = CommitTimes()
+        self.waiting = False  # for bytes of the source
+        self.times = LogHistogram()  # of putting a batch together
 
     def run(self) -> None:
         """Raises ApplierError when the source is lost for good or its bytes are bad."""
@@ -112,6 +115,11 @@ class Reader:
         if stream is not None:
             stream.close()
 
+    @property
+    def connected(self) -> bool:
+        """A link to the source is there."""
+        return self._stream is not None
+
     def _done(self) -> bool:
         return self._stopping.is_set() or self._ended or self._until_read
 
@@ -120,15 +128,19 @@ class Reader:
         assert stream is not None
         opened, begun = time.monotonic(), self.next_sequence_number
         while not self._done():
+            self.waiting = True
             got = stream.read_into(assembler.writable(), READ_TIMEOUT_SECONDS)
+            self.waiting = False
             if got == 0:
                 continue
-            self.last_read_monotonic = time.monotonic()
+            self.last_read_monotonic = begin = time.monotonic()
             self.bytes += got
             assembler.received(got)
             flush = not stream.has_more()
             while not self._done() and (batch := assembler.take(flush)) is not None:
+                self.times.observe(time.monotonic() - begin)
                 self._hand_out(batch)
+                begin = time.monotonic()
             self.file, self.position = assembler.file, assembler.position
             if self.next_sequence_number > begun or self.last_read_monotonic - opened > STABLE_SECONDS:
                 backoff.reset()
@@ -196,24 +208,3 @@ def tables_changed_last(batch: Batch) -> frozenset[TableName] | None:
             return None
         changed |= tables
     return changed
-
-
-class CommitTimes:
-    """When the transactions that are on their way were committed on the source: one mark for each batch."""
-
-    def __init__(self) -> None:
-        self._marks: deque[tuple[int, int]] = deque()  # last sequence number, commit time in microseconds
-
-    def add(self, sequence_number: int, commit_microseconds: int) -> None:
-        self._marks.append((sequence_number, commit_microseconds))
-
-    def lag_seconds(self, low_water_mark: int) -> float:
-        """Age of the oldest transaction that was read and is not applied; 0.0 when there is none.
-
-        Called by one reporting thread."""
-        marks = self._marks
-        while marks and marks[0][0] <= low_water_mark:
-            marks.popleft()
-        if not marks or not marks[0][1]:
-            return 0.0
-        return max(0.0, time.time() - marks[0][1] / 1e6)
