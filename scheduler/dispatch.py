@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Generic
 
 from scheduler.grouping import B, CutFunction, GroupLimits, Slice, Unit
+from scheduler.pace import Pace
 from scheduler.queues import QueueAborted
 
 
@@ -29,6 +30,7 @@ class WorkQueue(Generic[B]):
         self._cut = cut
         self._on_take = on_take
         self.limits = limits
+        self.pace = Pace()
         self.bytes_max = bytes_max
         self.bytes = 0
         self.transactions = 0
@@ -87,10 +89,12 @@ class WorkQueue(Generic[B]):
 
     def _take_run(self, limits: GroupLimits) -> Unit[B]:
         unit: Unit[B] = Unit()
+        in_time = self.pace.bytes_in(limits.seconds_max)
+        bytes_max = limits.bytes_max if in_time is None else min(limits.bytes_max, in_time)
         while self._batches:
             batch, _ = self._batches[0]
             room = limits.transactions_max - unit.transactions
-            bytes_room = limits.bytes_max - unit.size_bytes
+            bytes_room = bytes_max - unit.size_bytes
             if unit.slices and (room <= 0 or bytes_room <= 0):
                 break
             cut = self._cut(batch, self._cursor, room, max(bytes_room, 0), unit.sequence_first)

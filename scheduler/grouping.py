@@ -54,10 +54,15 @@ class CutFunction(Protocol[B_contra]):
 
 @dataclass(frozen=True, slots=True)
 class GroupLimits:
-    """Most that one unit may hold; it is closed by whichever is reached first."""
+    """Most that one unit may hold; it is closed by whichever is reached first.
+
+    bytes_max: of events in the log. seconds_max: that it may take to execute, going by the units before it. So a
+    group stays small where every row is slow, and readers of the target see changes that long after they were read.
+    """
 
     transactions_max: int = 1
-    bytes_max: int = 8 << 20
+    bytes_max: int = 32 << 20
+    seconds_max: float = 1.0
 
 
 @dataclass(slots=True)

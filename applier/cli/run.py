@@ -68,10 +68,18 @@ log = logging.getLogger(__name__)
 @click.option(
     "--group-bytes",
     type=click.IntRange(1024),
-    default=8 << 20,
+    default=32 << 20,
     envvar="APPLIER_GROUP_BYTES",
     show_envvar=True,
     help="Most bytes of events that share a commit.",
+)
+@click.option(
+    "--group-milliseconds",
+    type=click.IntRange(1),
+    default=1000,
+    envvar="APPLIER_GROUP_MILLISECONDS",
+    show_envvar=True,
+    help="Longest that a group may take to execute, going by the groups before it.",
 )
 @click.option(
     "--net-changes/--no-net-changes",
@@ -107,7 +115,7 @@ log = logging.getLogger(__name__)
     default=512,
     envvar="APPLIER_MEMORY_MAX",
     show_envvar=True,
-    help="Memory in MiB that queues and buffers are laid out for; a slow target slows the reader down.",
+    help="Memory in MiB. What queues and buffers hold is measured; when it is used up the reader waits.",
 )
 @click.option(
     "--channel", default="applier", help="Name of this replication on the target: one applier each."
@@ -155,6 +163,7 @@ def run(
     commit_order: str,
     group_transactions: int,
     group_bytes: int,
+    group_milliseconds: int,
     net_changes: bool | None,
     target_gtids: Literal["preserve", "own"],
     skip_gtid: str | None,
@@ -185,7 +194,7 @@ def run(
             workers=workers,
             decoders=decoders,
             ordered=commit_order == "strict",
-            group=GroupLimits(group_transactions, group_bytes),
+            group=GroupLimits(group_transactions, group_bytes, group_milliseconds / 1000),
             target_gtids=target_gtids,
             memory_bytes_max=memory_max << 20,
             idempotent=exec_mode == "idempotent",

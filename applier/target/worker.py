@@ -23,6 +23,7 @@ from applier.target.session import Session
 from applier.target.units import Packets, UnitEncoder
 from applier.target.wire import ServerReplied, WireLost
 from applier.target.worker_state import WorkerState
+from scheduler.budget import MemoryBudget
 from scheduler.clock import Clock, ClockStopped, Decision, Ticket
 from scheduler.dispatch import WorkQueue
 from scheduler.grouping import Unit
@@ -33,6 +34,9 @@ log = logging.getLogger(__name__)
 RETRIES_MAX: Final = 20
 RETRY_PAUSE_SECONDS_MAX: Final = 0.5
 TURN_ANSWER_SECONDS: Final = 60.0
+# Below this a unit neither waits for memory nor counts its packets: all workers' together are a few megabytes.
+SMALL_UNIT_BYTES: Final = 64 << 10
+UNIT_ROOM: Final = 3  # what encoding a unit may add, in multiples of its bytes: net changes, and their base64
 
 
 class Flow(Protocol):
@@ -56,6 +60,7 @@ class Worker(threading.Thread):
         clock: Clock,
         encoder: UnitEncoder,
         flow: Flow,
+        budget: MemoryBudget,
         groups: Groups | None = None,
         variables: dict[str, str] | None = None,
     ) -> None:
@@ -67,6 +72,8 @@ class Worker(threading.Thread):
         self._clock = clock
         self._encoder = encoder
         self._flow = flow
+        self._budget = budget
+        self._packet_bytes = 0  # charged to the budget
         self._groups = groups
 
     def run(self) -> None:
@@ -94,14 +101,17 @@ class Worker(threading.Thread):
             if unit is None:
                 return
             state.take(unit)
+            executing = state.execute.total
             if not self._apply_or_stop(unit):
                 return
             state.take(None)
+            self._work.pace.note(unit.size_bytes, state.execute.total - executing)
             self.session.forget_variables()  # that a statement was run under
             state.units += 1
             state.unit_transactions.observe(unit.transactions)
             state.transactions += unit.transactions
-            state.rows += sum(row_count(piece.batch, piece.first, piece.end) for piece in unit.slices)
+            state.rows += rows_of(unit)
+            del unit  # else its batches are held, and count as in flight, until there is another
 
     def _apply_or_stop(self, unit: Unit[Batch]) -> bool:
         """False when the flow must stop at this unit, or inside it."""
@@ -130,6 +140,7 @@ class Worker(threading.Thread):
         """Returns when the unit is committed. Raises ServerReplied or RetriesExhausted when it never can be."""
         attempts = 0
         run = self._runner(unit)
+        self._wait_for_room(unit)
         while True:
             alone = self._clock.low_water_mark >= unit.sequence_first - 1
             try:
@@ -140,6 +151,31 @@ class Worker(threading.Thread):
                 attempts += 1
                 self.state.failed_attempts, self.state.last_code = attempts, error.code
                 self._prepare_retry(unit, error, attempts, alone)
+            finally:
+                self._drop_packets()
+
+    # --- memory ----------------------------------------------------------------------------------
+
+    def _wait_for_room(self, unit: Unit[Batch]) -> None:
+        """Before a unit is encoded, while it holds no lock on the target that others may need."""
+        if unit.size_bytes > SMALL_UNIT_BYTES:
+            room = UNIT_ROOM * unit.size_bytes
+            self._budget.wait_for_room(self._budget.limit - room, unit.slices[0].batch.number)
+
+    def _count(self, unit: Unit[Batch], packets: Packets) -> Packets:
+        """Packets are held, and counted, until the unit has been run."""
+        if unit.size_bytes > SMALL_UNIT_BYTES:
+            size = sum(len(packet) for packet, _ in packets)
+            self._budget.add(size)
+            self._packet_bytes += size
+        return packets
+
+    def _drop_packets(self) -> None:
+        if self._packet_bytes:
+            self._budget.release(self._packet_bytes)
+            self._packet_bytes = 0
+
+    # --- ways to run a unit ----------------------------------------------------------------------
 
     def _runner(self, unit: Unit[Batch]) -> Callable[[Unit[Batch]], bool]:
         if not (unit.first_part and unit.last_part):
@@ -153,6 +189,7 @@ class Worker(threading.Thread):
     def _prepare_retry(self, unit: Unit[Batch], error: ServerReplied, attempts: int, alone: bool) -> None:
         """Rolls back and waits for a good moment. Raises the error itself when there is nothing to retry."""
         action = retry.action_for(error.code)
+        in_parts = not (unit.first_part and unit.last_part)  # those that were executed are not held any more
         if action is retry.Action.RECONNECT:
             raise WireLost(str(error))
         self.state.retries += 1
@@ -166,9 +203,9 @@ class Worker(threading.Thread):
             # Final is only what fails twice, and the second time with everything before it committed. Once has been
             # seen to mean nothing: 9.7.4 called an insert beside a deleted equal key a duplicate until the purge.
             self._clock.wait_for(unit.sequence_first - 1)
-            if alone and attempts > 1:
+            if in_parts or (alone and attempts > 1):
                 raise error
-        if not unit.last_part:
+        if in_parts:
             raise WireLost(f"a large transaction has to be read again after {error}")
         if error.code == retry.LOCK_WAIT_TIMEOUT:
             # The lock may be held by a later unit that waits for its turn behind us: InnoDB cannot see that wait.
@@ -224,7 +261,7 @@ class Worker(threading.Thread):
 
         Without commit order the COMMIT is in the packet too."""
         ordered = self._clock.ordered
-        packets = self._encoder.rows_packets(unit, commit=not ordered)
+        packets = self._count(unit, self._encoder.rows_packets(unit, commit=not ordered))
         self._wait_for_dependencies(unit.last_committed)
         self._execute(unit, packets)
         if ordered:
@@ -243,7 +280,7 @@ class Worker(threading.Thread):
 
     def _run_group(self, unit: Unit[Batch]) -> bool:
         """The rows of many transactions in one, and our progress with them."""
-        packets = self._encoder.group_packets(unit)
+        packets = self._count(unit, self._encoder.group_packets(unit))
         self._wait_for_dependencies(unit.last_committed)
         self._execute(unit, packets)
         return self._commit_in_turn(unit)
@@ -254,7 +291,8 @@ class Worker(threading.Thread):
         wait_for = split(group, self._clock.low_water_mark)
         begun = wait_for > 0 and self._execute_ready(unit, group)
         # Encoded before the wait, which then covers it.
-        rest = self._encoder.folded_packets(group, HELD if begun else EVERYTHING, begins=not begun)
+        part = HELD if begun else EVERYTHING
+        rest = self._count(unit, self._encoder.folded_packets(group, part, begins=not begun))
         if not begun:
             self._wait_for_dependencies(wait_for)
         elif not self._hold_until(unit, wait_for):
@@ -266,7 +304,7 @@ class Worker(threading.Thread):
 
     def _execute_ready(self, unit: Unit[Batch], group: FoldedGroup) -> bool:
         """The rows that no earlier group holds; False when there are none."""
-        ready = self._encoder.folded_packets(group, READY, begins=True)
+        ready = self._count(unit, self._encoder.folded_packets(group, READY, begins=True))
         if group.events_out == 0:
             return False
         self._execute(unit, ready)
@@ -284,23 +322,31 @@ class Worker(threading.Thread):
         return reached
 
     def _run_parts(self, unit: Unit[Batch]) -> bool:
-        """A transaction too large for memory: executed part by part as it arrives, alone on the target."""
+        """A transaction too large for memory: executed part by part as it arrives, alone on the target.
+
+        The unit goes over from part to part: one that has been executed is not held any longer."""
         self._wait_for_dependencies(unit.last_committed)
-        part = unit
         began_with_gtid = not self._encoder.is_rows(unit)
         while True:
-            if part.first_part and part is not unit:
-                self.session.roll_back()  # the source's connection broke in its middle: it starts again
-            if self._encoder.is_rows(part):
-                encode = self._encoder.rows_packets if self._groups is None else self._encoder.group_packets
-                self._execute(part, encode(part))
-            else:  # a savepoint in its middle, for example
-                self._execute_statements(part)
-            if part.last_part:
-                unit.progress = part.progress
+            self._execute_part(unit)
+            if unit.last_part:
                 return self._commit_in_turn(unit, keeps_gtid=began_with_gtid)
+            self.state.rows += rows_of(unit)
             self.state.enter("waiting for more of a large transaction")
+            unit.slices = []
             part = self._work.take_part()
+            if part.first_part:
+                self.session.roll_back()  # the source's connection broke in its middle: it starts again
+            unit.slices, unit.progress = part.slices, part.progress
+            unit.first_part, unit.last_part = part.first_part, part.last_part
+
+    def _execute_part(self, part: Unit[Batch]) -> None:
+        if self._encoder.is_rows(part):
+            encode = self._encoder.rows_packets if self._groups is None else self._encoder.group_packets
+            self._execute(part, self._count(part, encode(part)))
+            self._drop_packets()
+        else:  # a savepoint in its middle, for example
+            self._execute_statements(part)
 
     def _run_statements(self, unit: Unit[Batch]) -> bool:
         """Statements, one by one, with the session state they were written under; alone on the target."""
@@ -322,3 +368,8 @@ class Worker(threading.Thread):
         batch, index = unit.slices[0].batch, unit.slices[0].first
         self.session.use_format_description(batch.format_description)
         return statements.execute(self.session, batch, index, keep_gtid=unit.first_part)
+
+
+def rows_of(unit: Unit[Batch]) -> int:
+    """Rows of a unit; of the present part of a large transaction."""
+    return sum(row_count(piece.batch, piece.first, piece.end) for piece in unit.slices)

@@ -9,6 +9,7 @@ import pytest
 
 from scheduler.dispatch import WorkQueue
 from scheduler.grouping import Cut, GroupLimits, Unit
+from scheduler.pace import Pace
 from scheduler.queues import QueueAborted
 from tests.threads import ended, started, wait_for_waiters
 
@@ -95,6 +96,25 @@ def test_a_group_takes_what_waits_up_to_its_limit_over_batches() -> None:
 def test_a_group_is_bounded_in_bytes_and_holds_at_least_one() -> None:
     queue = queue_of([One(1), One(2), One(3, 500), One(4)], limits=GroupLimits(100, bytes_max=25))
     assert [numbers(queue.take()) for _ in range(3)] == [[1, 2], [3], [4]]
+
+
+def test_a_group_is_bounded_by_how_long_groups_took_before() -> None:
+    queue = queue_of(singles(1, 9), limits=GroupLimits(100, seconds_max=0.3))
+    queue.pace.note(size_bytes=10, seconds=0.1)  # one transaction of 10 bytes
+    assert [numbers(queue.take()) for _ in range(3)] == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+
+
+def test_the_pace_follows_what_was_seen_last_and_begins_without_a_bound() -> None:
+    pace = Pace()
+    assert pace.bytes_in(1.0) is None
+    for _ in range(50):
+        pace.note(100, 1.0)
+    for _ in range(50):
+        pace.note(100, 0.01)
+    assert pace.bytes_in(1.0) == pytest.approx(10_000, rel=0.01)
+    pace.note(0, 1.0)
+    pace.note(100, 0.0)
+    assert pace.bytes_in(1.0) == pytest.approx(10_000, rel=0.01)
 
 
 def test_a_barrier_is_a_group_of_its_own() -> None:
