@@ -67,6 +67,9 @@ class Clock:
         self._holders: dict[int, threading.Lock] = {}  # by first sequence number: waiting with locks held
         self._tie = 0
         self._blocked: set[int] = set()  # last sequence numbers of units that wait for a lock of later ones
+        self._gives_way: dict[
+            int, int
+        ] = {}  # by first sequence number: the last one of whom it was rolled back for
 
     # --- dependency waits ------------------------------------------------------------------------
 
@@ -181,19 +184,50 @@ class Clock:
         with self._lock:
             self._blocked = {blocked for blocked in self._blocked if blocked > self.low_water_mark}
             self._blocked.add(sequence_number)
-            wakes = [self._holders.pop(first) for first in list(self._holders) if first > sequence_number]
-            if wakes:
-                self._waits = [wait for wait in self._waits if wait[2] not in wakes]
-                heapq.heapify(self._waits)
+            wakes = self._take_holders([first for first in self._holders if first > sequence_number])
         for wake in wakes:
             wake.release()
         return len(wakes) + self._release_turns(sequence_number, Decision.ROLLBACK)
+
+    def roll_back(self, first: int, blocked: int) -> bool:
+        """Rolls the unit that starts at `first` back because it holds a lock that an earlier unit, which ends at
+        `blocked`, waits for; after `give_way` it will run again.
+
+        False when it does not wait with locks held, neither for its turn nor for rows of an earlier group, or when
+        the other one is not an earlier one that has yet to commit."""
+        with self._lock:
+            if not self.low_water_mark < blocked < first:
+                return False
+            ticket, wakes = self._turns.pop(first, None), self._take_holders([first])
+            if ticket is None and not wakes:
+                return False
+            mark = self.low_water_mark
+            self._gives_way = {unit: until for unit, until in self._gives_way.items() if until > mark}
+            self._gives_way[first] = blocked
+            if ticket is not None:
+                ticket._decide(Decision.ROLLBACK)
+        if ticket is not None:
+            ticket.release(Decision.ROLLBACK)
+        for wake in wakes:
+            wake.release()
+        return True
+
+    def _take_holders(self, units: list[int]) -> list[threading.Lock]:
+        """Of these units (first sequence numbers) the wake-ups of those that wait for rows of an earlier group and were
+        not woken yet; they wait no more."""
+        wakes = [self._holders.pop(first) for first in units if first in self._holders]
+        if not wakes:
+            return []
+        waiting = [wait[2] for wait in self._waits if wait[2] in wakes]
+        self._waits = [wait for wait in self._waits if wait[2] not in waiting]
+        heapq.heapify(self._waits)
+        return waiting
 
     def give_way(self, first: int) -> None:
         """For a unit (its first sequence number) that was rolled back for an earlier one: returns once that one has
         committed. Before that it would take the same lock again. Raises ClockStopped."""
         with self._lock:
-            blocked = self._blocked_before(first)
+            blocked = max(self._blocked_before(first), self._gives_way.pop(first, 0))
         self.wait_for(blocked)
 
     def _blocked_before(self, first: int) -> int:
