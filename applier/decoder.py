@@ -11,6 +11,7 @@ from applier.events.scheduling import compressed
 from applier.observe.counting import row_kinds
 from applier.observe.histogram import LogHistogram
 from applier.target.schema import Catalog
+from scheduler.budget import MemoryBudget
 from scheduler.queues import BoundedQueue
 from scheduler.reorder import Reorder
 
@@ -18,7 +19,17 @@ from scheduler.reorder import Reorder
 class Decoder:
     """Takes batches in any order and hands them on by number. One thread runs one decoder."""
 
-    def __init__(self, batches: BoundedQueue[Batch], output: Reorder[Batch], catalog: Catalog) -> None:
+    def __init__(
+        self,
+        batches: BoundedQueue[Batch],
+        output: Reorder[Batch],
+        catalog: Catalog,
+        budget: MemoryBudget,
+        used_max: int,
+    ) -> None:
+        """Nothing is decoded while more than `used_max` bytes of the budget are held, but for the oldest batch."""
+        self._budget = budget
+        self._used_max = used_max
         self._batches = batches
         self._output = output
         self._catalog = catalog
@@ -29,11 +40,13 @@ class Decoder:
     def run(self) -> None:
         """Returns when no more batches come. Raises ApplierError, ClockStopped, QueueAborted."""
         while (batch := self._batches.get()) is not None:
+            self._budget.wait_for_room(self._used_max, batch.number)
             begin = time.monotonic()
             self.decode(batch)
             self.times.observe(time.monotonic() - begin)
             self._count(batch)
             self._output.put(batch.number, batch, batch.memory_bytes)
+            del batch  # else it is held, and counts as in flight, until there is another
 
     def decode(self, batch: Batch) -> None:
         for index in compressed(batch):

@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal
@@ -82,9 +82,7 @@ class PipelineSettings:
     @property
     def group_limits(self) -> GroupLimits:
         """A group takes up to four times its bytes while it is applied: several must fit at once."""
-        return GroupLimits(
-            self.group.transactions_max, min(self.group.bytes_max, self.budget_bytes_max // 32)
-        )
+        return replace(self.group, bytes_max=min(self.group.bytes_max, self.budget_bytes_max // 8))
 
     @property
     def part_bytes_max(self) -> int:

@@ -30,6 +30,7 @@ from applier.events.scheduling import (
 from applier.observe.histogram import LogHistogram
 from applier.observe.lag import CommitTimes
 from applier.target.schema import Catalog
+from scheduler.budget import MemoryBudget
 from scheduler.queues import BoundedQueue
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,6 @@ READ_TIMEOUT_SECONDS: Final = 0.25  # how soon a stop is noticed on a silent lin
 class Stream(Protocol):
     """Where the bytes come from: a dump session, or files."""
 
-    def read_into(self, buffer: memoryview, timeout_seconds: float) -> int: ...
     def has_more(self) -> bool: ...
     def refusal(self, code: int, message: str) -> ApplierError: ...
     def close(self) -> None: ...
@@ -83,7 +83,10 @@ class Reader:
         self.position = 0
         self.marks = CommitTimes()
         self.waiting = False  # for bytes of the source
+        budget: MemoryBudget,
+        used_max: int,
         self.times = LogHistogram()  # of putting a batch together
+        """Nothing is read while more than `used_max` bytes of the budget are held and batches are in flight."""
 
     def run(self) -> None:
         """Raises ApplierError when the source is lost for good or its bytes are bad."""
@@ -92,6 +95,8 @@ class Reader:
             try:
                 self._stream = self._open_stream(self.received)
                 assembler = StreamAssembler(
+        self._budget = budget
+        self._used_max = used_max
                     self.received,
                     self.next_sequence_number,
                     batch_number=self.batches,
@@ -119,6 +124,7 @@ class Reader:
     def connected(self) -> bool:
         """A link to the source is there."""
         return self._stream is not None
+                    budget=self._budget,
 
     def _done(self) -> bool:
         return self._stopping.is_set() or self._ended or self._until_read
@@ -152,6 +158,7 @@ class Reader:
         before = self.received if self._until is None else self.received.copy()
         self._receive(batch, 0, len(batch))
         if self._until is not None and self._until <= self.received:
+            self._budget.wait_for_room(self._used_max)
             self._until_read = True
             self._cut_at_until(batch, self._until, before)
         if len(batch):
@@ -164,7 +171,7 @@ class Reader:
         if refusal is not None:
             clear_failure(batch)
         self._output.put(batch, batch.memory_bytes)
-        if refusal is not None:
+        if refusal is not None or failure is not batch.failure:
             raise refusal
         if batch.failure is not None:  # raised by the scheduler once everything before it is applied
             self._ended = True
@@ -189,6 +196,7 @@ class Reader:
             if until <= self.received:
                 keep_first(batch, index + 1)
                 return
+        batch.enter()
 
 
 def tables_changed_last(batch: Batch) -> frozenset[TableName] | None:

@@ -35,7 +35,6 @@ from applier.target.keys import TargetKeys
 log = logging.getLogger(__name__)
 
 JOIN_SECONDS = 0.2
-CASCADES_LOGGED_SINCE = (9, 6)  # from this version on a foreign key's cascade is in the binary log
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class Progress:
     reconnects: int = 0
     transactions_behind: int = 0
     lag_seconds: float = 0.0
-    queue_fill: float = 0.0  # 0 … 1 of the work queue's byte limit
+    queue_fill: float = 0.0  # of the memory budget; above 1 when one transaction needs more
     workers_busy: int = 0
     workers: int = 0
 
@@ -80,7 +79,7 @@ def progress_of(pipeline: Pipeline) -> Progress:
         reconnects=pipeline.reader.reconnects,
         transactions_behind=max(0, pipeline.reader.next_sequence_number - 1 - mark),
         lag_seconds=pipeline.reader.marks.lag_seconds(mark),
-        queue_fill=pipeline.work.bytes / pipeline.work.bytes_max,
+        queue_fill=pipeline.budget.used / pipeline.budget.limit,
         workers_busy=sum(state.activity not in ("idle", "starting", "stopped") for state in states),
         workers=len(states),
     )
@@ -124,11 +123,11 @@ class Replay:
     def run(self) -> Progress:
         """Returns when the wanted end is reached or after `drain`. Raises ApplierError."""
         settings = self.settings
-        identity, until = self._prepare()
+        until = self._prepare()
         backoff = Backoff(attempts_max=settings.reconnect_attempts_max)
         while not self._stopping.is_set():
             try:
-                self._run_once(identity, until)
+                self._run_once(until)
                 self.reached_the_end = not self._stopping.is_set()
                 break
             except (LinkLost, Unreachable) as error:
@@ -142,8 +141,11 @@ class Replay:
                     raise TargetLost(attempts=backoff.attempts, detail=str(error)) from error
         return self.progress()
 
-    def _prepare(self) -> tuple[ReplicaIdentity, GtidSet | None]:
-        settings = self.settings
+    def _prepare(self) -> GtidSet | None:
+        """Chooses the source, checks both sides; what to apply, None: everything that ever comes."""
+        settings, sources = self.settings, self.sources
+            except SourceChanged as change:
+                log.warning("reading tables again", extra={"detail": str(change)})
         if settings.pipeline.record_schedule is not None:  # one recording for all pipelines of this run
             settings.pipeline.record_schedule.unlink(missing_ok=True)
         with _connected(settings.source) as source, _connected(settings.target) as target:
@@ -184,11 +186,10 @@ class Replay:
                 if mode is GtidMode.KEPT
                 else Groups(checkpoint, executed, net_changes=settings.pipeline.net_changes)
             )
-            self._run_pipeline(identity, executed, until, groups, checkpoint.packet_bytes_max())
+            self._run_pipeline(executed, until, groups, checkpoint.packet_bytes_max())
 
     def _run_pipeline(
         self,
-        identity: ReplicaIdentity,
         executed: GtidSet,
         until: GtidSet | None,
         groups: Groups | None,
@@ -197,8 +198,8 @@ class Replay:
         settings = self.settings
         with TargetKeys(
             settings.target,
-            source_logs_cascades=self._source_logs_cascades,
-            images_may_lack_columns=self._images_may_lack_columns,
+            source_logs_cascades=facts.logs_cascades,
+            images_may_lack_columns=not facts.full_images,
         ) as keys:
             pipeline = Pipeline(
                 settings.pipeline,
@@ -236,3 +237,5 @@ def _connected(address: ServerAddress) -> Iterator[pymysql.Connection[Any]]:
     finally:
         with contextlib.suppress(pymysql.err.MySQLError, OSError):
             connection.close()
+            if self._facts != facts:  # the receiver has found another source meanwhile
+                pipeline.fail(SourceChanged(role="source", place=self.sources.address.place))

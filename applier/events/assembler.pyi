@@ -2,6 +2,7 @@ import builtins
 
 from applier.events.batch import Batch
 from applier.events.gtid import GtidSet
+from scheduler.budget import MemoryBudget
 
 class StreamAssembler:
     next_sequence_number: int
@@ -30,6 +31,7 @@ class StreamAssembler:
         part_bytes_max: int = ...,
         buffer_bytes: int = ...,
         verify_checksums: bool = True,
+        budget: MemoryBudget | None = None,
     ) -> None: ...
     @property
     def position(self) -> int: ...

@@ -21,6 +21,7 @@ from applier.events.event_types cimport *
 from applier.events.executed cimport ExecutedGtids
 from applier.events.framing cimport *
 from applier.events.roles cimport *
+from scheduler.budget cimport MemoryBudget
 
 cdef enum:
     BUFFERS_PER_BATCH_MAX = 64
@@ -36,6 +37,7 @@ cdef class StreamAssembler:
     batch_bytes_max:       a batch ends when it holds this much of the log
     part_bytes_max:        a transaction larger than this is handed out in parts
     buffer_bytes:          size of the buffers; one grows only for an event that does not fit
+    budget:                what buffers and batches are charged to, or None
 
     Attributes: `file`; `transaction_end_offset` (in the file being read, where no transaction was open last); `ended`
     (the source sent its end packet); the counters `bytes`, `events`, `heartbeats`; `heartbeat_position` and
@@ -44,10 +46,11 @@ cdef class StreamAssembler:
 
     def __init__(self, executed=None, uint64_t first_sequence_number=1, *, bint packets=True,
                  uint64_t batch_number=0, uint64_t source_epoch=0, str file="", uint64_t batch_bytes_max=1 << 20,
-                 uint64_t part_bytes_max=16 << 20, size_t buffer_bytes=1 << 20, bint verify_checksums=True):
-        self.framer = Framer(packets, buffer_bytes, verify_checksums)
+                 uint64_t part_bytes_max=16 << 20, size_t buffer_bytes=1 << 20, bint verify_checksums=True,
+                 MemoryBudget budget=None):
+        self.framer = Framer(packets, buffer_bytes, verify_checksums, budget)
         self.cutter = TransactionCutter(
-            self.framer, Batch(batch_number, file), ExecutedGtids(executed) if executed else None,
+            self.framer, Batch(batch_number, file, budget=budget), ExecutedGtids(executed) if executed else None,
             batch_bytes_max, part_bytes_max)
         self.cutter.add_buffer()
         self.cutter.next_sequence_number = first_sequence_number
@@ -203,7 +206,8 @@ cdef class StreamAssembler:
         cdef Batch old = self.cutter.batch
         if old.transaction_count:
             self.ready.append(old)
-            self.cutter.begin_batch(Batch(old.number + 1, self.file, self.format_description))
+            self.cutter.members.settle()
+            self.cutter.begin_batch(Batch(old.number + 1, self.file, self.format_description, budget=old.budget))
         return 0
 
     cdef int control(self) except -1:

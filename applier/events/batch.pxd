@@ -4,6 +4,7 @@ Written by the assembler (bytes to transactions), filled in by the decoder (payl
 scheduler and the workers. Pointers point into `buffers`, which never move and live as long as the batch.
 """
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from scheduler.budget cimport MemoryBudget
 from writeset.hashing cimport Touches
 
 # An event, from its 19-byte header to its last byte before the checksum. The length field in the header has been
@@ -68,6 +69,7 @@ cdef struct Row:
 # Memory that events point into: never moves, freed with its last owner. Python sees a writable buffer.
 cdef class Buffer:
     cdef uint8_t* data
+    cdef MemoryBudget budget                  # that `capacity` is charged to, or None
     cdef readonly size_t capacity             # bytes
 
 cdef class Batch:
@@ -90,11 +92,16 @@ cdef class Batch:
     cdef Touches touches
     cdef uint64_t* touch_waits                # parallel to touches, or NULL: what each touch alone waits for
     cdef readonly uint64_t byte_count         # of the log that it covers, as it came
-    cdef uint64_t inflated_bytes              # of buffers that hold inflated payloads
+    cdef readonly MemoryBudget budget         # what it holds is charged to it, or None
+    cdef int64_t charged                      # of its arrays
+    cdef bint in_flight
 
     # Each appends and may move its array: pointers into it are good until the next call. MemoryError.
     cdef int add_event(self, uint8_t* data, uint32_t length, uint8_t type) except -1 nogil
     cdef Transaction* add_transaction(self) except NULL nogil
+    # Charges the budget for what the arrays have grown by; call it once whenever a stage is through with the batch.
+    cdef void settle(self) noexcept nogil
+    cdef size_t array_bytes(self) noexcept nogil
     cdef Row* add_row(self) except NULL nogil
     # Room for a wait for each touch, all 0, once the batch is decoded. The scheduler fills it in: the last writer (or
     # sharer) of that key before the touch's transaction. MemoryError.

@@ -1,9 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
 """A batch: consecutive whole transactions, their events and what they touch. See batch.pxd for the contract."""
+cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
+from scheduler.budget cimport MemoryBudget
 from writeset.hashing cimport touches_free
 
 import uuid
@@ -11,20 +13,27 @@ import uuid
 from applier.events.transaction import TransactionFlag, TransactionInfo
 
 
+@cython.no_gc_clear                                  # __dealloc__ needs the budget
 cdef class Buffer:
-    """`capacity` bytes of uninitialised memory at a fixed address, writable through the buffer protocol.
+    """`capacity` bytes of uninitialised memory at a fixed address, writable through the buffer protocol, and charged to
+    `budget` as long as they live.
 
     Raises MemoryError when they cannot be had.
     """
 
-    def __cinit__(self, size_t capacity):
+    def __cinit__(self, size_t capacity, MemoryBudget budget=None):
         self.data = <uint8_t*>malloc(capacity if capacity else 1)
         if self.data is NULL:
             raise MemoryError(f"no memory for a buffer of {capacity} bytes")
         self.capacity = capacity
+        self.budget = budget
+        if budget is not None:
+            budget.charge(<int64_t>capacity)
 
     def __dealloc__(self):
         free(self.data)
+        if self.budget is not None:
+            self.budget.free(<int64_t>self.capacity)
 
     def __getbuffer__(self, Py_buffer* view, int flags):
         PyBuffer_FillInfo(view, self, self.data, <Py_ssize_t>self.capacity, 0, flags)
@@ -48,6 +57,7 @@ cdef void* grown(void* items, size_t count, size_t* capacity, size_t item_bytes)
     return items
 
 
+@cython.no_gc_clear                                  # __dealloc__ needs the budget
 cdef class Batch:
     """Consecutive whole transactions of the log (or a part of one that is larger than `part_bytes_max`).
 
@@ -55,13 +65,16 @@ cdef class Batch:
     file:               binlog file that all its transactions come from
     format_description: bytes of the format description event to send in BINLOG, checksum off
     failure:            what to raise once everything before has been applied, or None
+    budget:             its arrays are charged there (its buffers charge themselves), or None
     """
 
-    def __init__(self, uint64_t number=0, str file="", bytes format_description=b"", failure=None):
+    def __init__(self, uint64_t number=0, str file="", bytes format_description=b"", failure=None,
+                 MemoryBudget budget=None):
         self.number = number
         self.file = file
         self.format_description = format_description
         self.failure = failure
+        self.budget = budget
         self.buffers = []
         self.tables = []
 
@@ -71,6 +84,29 @@ cdef class Batch:
         free(self.rows)
         free(self.touch_waits)
         touches_free(&self.touches)
+        if self.budget is not None:
+            self.budget.free(self.charged)
+            if self.in_flight:
+                self.budget.leave(self.number)
+
+    cdef void settle(self) noexcept nogil:
+        cdef int64_t held
+        if self.budget is not None:
+            held = <int64_t>self.array_bytes()
+            self.budget.charge(held - self.charged)
+            self.charged = held
+
+    cdef size_t array_bytes(self) noexcept nogil:
+        return (self.event_capacity * sizeof(Event) + self.transaction_capacity * sizeof(Transaction)
+                + self.row_capacity * sizeof(Row) + self.touches.capacity * (sizeof(uint64_t) + 1)
+                + ((self.touches.count + 1) * sizeof(uint64_t) if self.touch_waits is not NULL else 0))
+
+    def enter(self):
+        """The batch is handed out: until it is freed it counts as in flight in its budget, if it has one."""
+        self.settle()
+        if self.budget is not None:
+            self.in_flight = True
+            self.budget.enter(self.number)
 
     cdef int add_event(self, uint8_t* data, uint32_t length, uint8_t type) except -1 nogil:
         cdef Event* event
@@ -125,11 +161,8 @@ cdef class Batch:
 
     @property
     def memory_bytes(self):
-        """What this batch adds to the process: its share of the buffers, and its arrays."""
-        return (self.byte_count + self.inflated_bytes + self.event_capacity * sizeof(Event)
-                + self.transaction_capacity * sizeof(Transaction) + self.row_capacity * sizeof(Row)
-                + self.touches.capacity * (sizeof(uint64_t) + 1)
-                + (self.touches.count * sizeof(uint64_t) if self.touch_waits is not NULL else 0))
+        """What it keeps from being freed: its buffers, which it may share with its neighbours, and its arrays."""
+        return sum(buffer.capacity for buffer in self.buffers if isinstance(buffer, Buffer)) + self.array_bytes()
 
     @property
     def first_sequence_number(self):

@@ -30,7 +30,7 @@ cdef class TransactionCutter:
         self.executed = executed
         self.batch_bytes_max = batch_bytes_max
         self.part_bytes_max = part_bytes_max
-        self.members = Batch()
+        self.members = Batch(budget=batch.budget)
 
     cdef int place(self, Role role) except -1 nogil:
         if role >= ROLE_BEGIN and self.state == IDLE:
@@ -237,7 +237,7 @@ cdef class TransactionCutter:
         for i in range(self.statement_first, count):
             if self.members.events[i].type == TABLE_MAP_EVENT:
                 size += self.members.events[i].length
-        copies = Buffer(size)
+        copies = Buffer(size, self.batch.budget)
         self.members.event_count = 0
         for i in range(self.statement_first, count):
             event = &self.members.events[i]

@@ -2,6 +2,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from applier.events.batch cimport Buffer, Event
+from scheduler.budget cimport MemoryBudget
 
 cdef enum FrameStatus:
     FRAME_WAIT            # more bytes are needed
@@ -26,6 +27,7 @@ cdef class Framer:
     cdef bint checksums                      # events end with a CRC32 (from the format description event)
     cdef bint described                      # a format description event has come
     cdef Buffer buffer                       # being filled
+    cdef MemoryBudget budget                 # of the buffers, or None
     cdef size_t buffer_bytes
     cdef size_t filled                       # bytes of `buffer` that have arrived
     cdef size_t scan                         # where the next frame begins in it

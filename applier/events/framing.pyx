@@ -14,6 +14,7 @@ from applier.events.batch cimport Buffer
 from applier.events.crc32 cimport crc32_of, crc32_prepare, crc32_register
 from applier.events.event_types cimport *
 from applier.events.wire cimport load_u16, load_u24, load_u32, store_u32
+from scheduler.budget cimport MemoryBudget
 
 crc32_prepare()
 
@@ -41,12 +42,13 @@ def crc32_by_tables(const uint8_t[::1] data not None):
 
 
 cdef class Framer:
-    def __cinit__(self, bint packets, size_t buffer_bytes, bint verify_checksums):
+    def __cinit__(self, bint packets, size_t buffer_bytes, bint verify_checksums, MemoryBudget budget=None):
         self.packets = packets
         self.buffer_bytes = buffer_bytes if buffer_bytes > 64 else 64
         self.verify_checksums = verify_checksums
         self.sequence_id = -1
-        self.buffer = Buffer(self.buffer_bytes)
+        self.budget = budget
+        self.buffer = Buffer(self.buffer_bytes, budget)
 
     cdef writable(self):
         """Free space to fill. A frame that has begun moves to a new buffer, twice as large as what is there, when
@@ -54,7 +56,7 @@ cdef class Framer:
         cdef size_t partial = self.filled - self.scan
         cdef Buffer fresh
         if self.buffer.capacity - self.filled < self.buffer_bytes >> 4:
-            fresh = Buffer(max(self.buffer_bytes, 2 * partial))
+            fresh = Buffer(max(self.buffer_bytes, 2 * partial), self.budget)
             memcpy(fresh.data, self.buffer.data + self.scan, partial)
             self.buffer = fresh
             self.filled = partial

@@ -60,6 +60,7 @@ def fold(slices, *, int hash_bits=64):
     with nogil:
         collect_rest(group)
         settle(group)
+        group.charge_arrays()
     return group
 
 

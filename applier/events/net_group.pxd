@@ -1,8 +1,9 @@
 """A group of transactions whose row changes have been folded: what is kept of it."""
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from applier.events.batch cimport Event, Row, Transaction
 from applier.events.fold_table cimport Layout
+from scheduler.budget cimport MemoryBudget
 from writeset.hashing cimport Span
 
 cdef enum:
@@ -92,6 +93,12 @@ cdef class FoldedGroup:
     cdef Span* other_spans
     cdef uint8_t* key                        # scratch: KEY_BYTES_MAX
     cdef uint8_t* other_key
+    cdef readonly MemoryBudget budget        # of its batches, or None
+    cdef int64_t charged
+
+    # Charges the budget for what its arrays have grown by.
+    cdef void charge_arrays(self) noexcept nogil
+    cdef size_t array_bytes(self) noexcept nogil
 
     cdef int open(self) except -1
     cdef int number_tables(self, View* view, list tables, dict numbers) except -1

@@ -1,6 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 # cython: freethreading_compatible=True
 """A folded group: its transactions, its tables, and a hash table of the rows that it changes."""
+cimport cython
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
@@ -14,6 +15,7 @@ cdef enum:
     UNUSED = 0xFFFFFFFF
 
 
+@cython.no_gc_clear                              # __dealloc__ needs the budget
 cdef class FoldedGroup:
     """The net changes of a group. Made by `net_changes.fold`; belongs to one thread at a time.
 
@@ -26,6 +28,7 @@ cdef class FoldedGroup:
 
     def __cinit__(self, list slices, int hash_bits=64):
         self.slices = slices
+        self.budget = slices[0][0].budget if slices else None
         self.fold_tables = []
         self.table_order = []
         self.hash_mask = (<uint64_t>1 << hash_bits) - 1 if hash_bits < 64 else <uint64_t>-1
@@ -52,6 +55,30 @@ cdef class FoldedGroup:
         free(self.other_spans)
         free(self.key)
         free(self.other_key)
+        if self.budget is not None:
+            self.budget.free(self.charged)
+
+    cdef void charge_arrays(self) noexcept nogil:
+        cdef int64_t held
+        if self.budget is not None:
+            held = <int64_t>self.array_bytes()
+            self.budget.charge(held - self.charged)
+            self.charged = held
+
+    cdef size_t array_bytes(self) noexcept nogil:
+        cdef size_t total = 0
+        cdef KeyChunk* chunk = self.keys
+        while chunk is not NULL:
+            total += sizeof(KeyChunk) + KEY_CHUNK_BYTES
+            chunk = chunk.next
+        return (total + self.entry_capacity * sizeof(Entry) + (self.slot_mask + 1) * sizeof(uint64_t)
+                + (self.rows_in + 1) * 2 * sizeof(uint32_t) + self.rest_capacity * sizeof(Rest)
+                + self.rest_event_capacity * sizeof(Event) + 2 * KEY_BYTES_MAX)
+
+    @property
+    def memory_bytes(self):
+        """Of its arrays."""
+        return self.array_bytes()
 
     @property
     def tables_folded(self):

@@ -17,6 +17,7 @@ from applier.events.batch cimport *
 from applier.events.event_types cimport *
 from applier.events.roles cimport *
 from applier.events.wire cimport load_u32
+from scheduler.budget cimport MemoryBudget
 
 cdef enum:
     FIELD_END = 0
@@ -57,7 +58,7 @@ def inflate(Batch batch not None, size_t i, uint64_t bytes_max=1 << 30):
         PyMemoryView_FromMemory(<char*>event.data + HEADER_BYTES, event.length - HEADER_BYTES, PyBUF_READ), place)
     if size > bytes_max:
         raise CorruptEvent(place=place, detail=f"a payload of {size} bytes is larger than the {bytes_max} allowed")
-    cdef Buffer buffer = decompress(payload, compression, size, place)
+    cdef Buffer buffer = decompress(payload, compression, size, place, batch.budget)
     cdef size_t event_count = batch.event_count, length = size
     cdef int found
     cdef uint8_t type = 0
@@ -70,7 +71,6 @@ def inflate(Batch batch not None, size_t i, uint64_t bytes_max=1 << 30):
             raise UnsupportedEvent(event_type=type, place=place)
         raise CorruptEvent(place=place, detail=describe(found, type))
     batch.buffers.append(buffer)
-    batch.inflated_bytes += buffer.capacity
     if found == FOUND_ROWS:
         keep_rows(batch, event_count)
     t.event_first = <uint32_t>event_count
@@ -107,11 +107,11 @@ cdef split(body, str place):
     return payload, compression, fields[FIELD_UNCOMPRESSED_BYTES]
 
 
-cdef Buffer decompress(payload, int compression, uint64_t size, str place):
-    cdef Buffer buffer = Buffer(min(size, FIRST_BUFFER_BYTES)), larger
+cdef Buffer decompress(payload, int compression, uint64_t size, str place, MemoryBudget budget):
+    cdef Buffer buffer = Buffer(min(size, FIRST_BUFFER_BYTES), budget), larger
     cdef size_t filled = 0, count
     if compression == COMPRESSION_NONE:
-        buffer = Buffer(size)
+        buffer = Buffer(size, budget)
         memoryview(buffer)[:] = payload
         return buffer
     if not hasattr(decompressors, "zstd"):
@@ -120,7 +120,7 @@ cdef Buffer decompress(payload, int compression, uint64_t size, str place):
         with decompressors.zstd.stream_reader(payload, read_across_frames=True) as reader:
             while filled < size:
                 if filled == buffer.capacity:
-                    larger = Buffer(min(size, 2 * <uint64_t>buffer.capacity))
+                    larger = Buffer(min(size, 2 * <uint64_t>buffer.capacity), budget)
                     memoryview(larger)[:filled] = buffer
                     buffer = larger
                 count = reader.readinto(memoryview(buffer)[filled:])

@@ -67,6 +67,7 @@ cdef class RowDecoder:
         finally:
             self.plans = None
             self.cache.hand_out(batch.tables)
+            batch.settle()
         batch.decoded = True
 
     @property

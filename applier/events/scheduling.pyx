@@ -84,6 +84,7 @@ cdef class Dependencies:
         cdef uint64_t bound
         cdef const uint64_t* ahead = batch.touches.hashes + batch.touches.count
         cdef uint64_t* waits = batch.ensure_touch_waits() if self.row_by_row else NULL
+        batch.settle()
         with nogil:
             self.index.set_low_water_mark(low_water_mark)
             for i in range(batch.transaction_count):
