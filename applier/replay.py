@@ -35,6 +35,7 @@ from applier.target.keys import TargetKeys
 log = logging.getLogger(__name__)
 
 JOIN_SECONDS = 0.2
+CASCADES_LOGGED_SINCE = (9, 6)  # from this version on a foreign key's cascade is in the binary log
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +124,11 @@ class Replay:
     def run(self) -> Progress:
         """Returns when the wanted end is reached or after `drain`. Raises ApplierError."""
         settings = self.settings
-        until = self._prepare()
+        identity, until = self._prepare()
         backoff = Backoff(attempts_max=settings.reconnect_attempts_max)
         while not self._stopping.is_set():
             try:
-                self._run_once(until)
+                self._run_once(identity, until)
                 self.reached_the_end = not self._stopping.is_set()
                 break
             except (LinkLost, Unreachable) as error:
@@ -141,11 +142,8 @@ class Replay:
                     raise TargetLost(attempts=backoff.attempts, detail=str(error)) from error
         return self.progress()
 
-    def _prepare(self) -> GtidSet | None:
-        """Chooses the source, checks both sides; what to apply, None: everything that ever comes."""
-        settings, sources = self.settings, self.sources
-            except SourceChanged as change:
-                log.warning("reading tables again", extra={"detail": str(change)})
+    def _prepare(self) -> tuple[ReplicaIdentity, GtidSet | None]:
+        settings = self.settings
         if settings.pipeline.record_schedule is not None:  # one recording for all pipelines of this run
             settings.pipeline.record_schedule.unlink(missing_ok=True)
         with _connected(settings.source) as source, _connected(settings.target) as target:
@@ -186,10 +184,11 @@ class Replay:
                 if mode is GtidMode.KEPT
                 else Groups(checkpoint, executed, net_changes=settings.pipeline.net_changes)
             )
-            self._run_pipeline(executed, until, groups, checkpoint.packet_bytes_max())
+            self._run_pipeline(identity, executed, until, groups, checkpoint.packet_bytes_max())
 
     def _run_pipeline(
         self,
+        identity: ReplicaIdentity,
         executed: GtidSet,
         until: GtidSet | None,
         groups: Groups | None,
@@ -198,8 +197,8 @@ class Replay:
         settings = self.settings
         with TargetKeys(
             settings.target,
-            source_logs_cascades=facts.logs_cascades,
-            images_may_lack_columns=not facts.full_images,
+            source_logs_cascades=self._source_logs_cascades,
+            images_may_lack_columns=self._images_may_lack_columns,
         ) as keys:
             pipeline = Pipeline(
                 settings.pipeline,
@@ -237,5 +236,3 @@ def _connected(address: ServerAddress) -> Iterator[pymysql.Connection[Any]]:
     finally:
         with contextlib.suppress(pymysql.err.MySQLError, OSError):
             connection.close()
-            if self._facts != facts:  # the receiver has found another source meanwhile
-                pipeline.fail(SourceChanged(role="source", place=self.sources.address.place))
