@@ -41,7 +41,7 @@ RETRY_REASONS: Final = (
     "interrupted",
     "second_look",
 )
-LOCK_WAIT_RESOLUTIONS: Final = ("rolled_back_for_others",)
+LOCK_WAIT_RESOLUTIONS: Final = ("resolved", "suspected", "metadata", "outside")
 LEVELS: Final = ("warning", "error")
 
 
@@ -107,10 +107,12 @@ METRICS: Final = (
     _counter("index_touches", "Keys looked up in the index."),
     _counter("retries", "Units that were run again after an error, by reason.", reason=RETRY_REASONS),
     _counter(
-        "lock_waits_resolved",
-        "Waits among our own sessions that InnoDB could not see, by how they ended.",
+        "lock_waits",
+        "Waits for locks of later units that were ended (resolved; suspected: without seeing the lock; metadata: a "
+        "metadata lock), and waits for locks of other clients (outside), which are not.",
         resolution=LOCK_WAIT_RESOLUTIONS,
     ),
+    _counter("rolled_back", "Units rolled back and run again because they held what an earlier one needed."),
     # Links.
     _gauge("link_up", "1 while the link works.", link=LINKS),
     _counter("reconnects", "Links made again.", link=LINKS),
