@@ -6,13 +6,11 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from applier.errors import UsageError
-from applier.pipeline import PipelineSettings
+from applier.pipeline import PipelineSettings, default_workers
 from scheduler.grouping import GroupLimits
 
 CommitOrder = Literal["strict", "relaxed"]
 TargetGtids = Literal["preserve", "own"]
-
-DEFAULT_WORKERS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +22,7 @@ class Configuration:
 
     name: str
     kind: Literal["applier", "stock"] = "applier"
-    workers: int = DEFAULT_WORKERS
+    workers: int = default_workers(1)
     group_transactions: int = 1
     net_changes: bool = False
     target_gtids: TargetGtids = "preserve"
@@ -57,7 +55,7 @@ def built(
     group_transactions: int = 1,
     net_changes: bool = False,
     target_gtids: TargetGtids = "preserve",
-    workers: int = DEFAULT_WORKERS,
+    workers: int | None = None,
     commit_order: CommitOrder = "strict",
 ) -> Configuration:
     """A configuration named after what it differs in, such as `net-1000-own` or `strict-1@4`."""
@@ -67,7 +65,8 @@ def built(
         parts.append(commit_order)
     if target_gtids != "preserve":
         parts.append(target_gtids)
-    name = "-".join(parts) + (f"@{workers}" if workers != DEFAULT_WORKERS else "")
+    name = "-".join(parts) + (f"@{workers}" if workers else "")
+    workers = workers or default_workers(group_transactions)
     return Configuration(
         name, "applier", workers, group_transactions, net_changes, target_gtids, commit_order
     )
@@ -83,6 +82,8 @@ NAMED = {
         Configuration("net-100", group_transactions=100, net_changes=True),
         Configuration("net-1000", group_transactions=1000, net_changes=True),
         Configuration("net-1000-own", group_transactions=1000, net_changes=True, target_gtids="own"),
+        Configuration("net-3000", group_transactions=3000, net_changes=True),
+        Configuration("net-3000-own", group_transactions=3000, net_changes=True, target_gtids="own"),
     )
 }
 DEFAULT_NAMES = ("strict-1", "net-100", "net-1000", "net-1000-own")
@@ -99,4 +100,5 @@ def named(name: str) -> Configuration:
             detail=f"there is no configuration {name!r}; there are {', '.join(NAMED)}, each with @N for N workers, "
             "and stock-N"
         )
-    return replace(NAMED[known], name=name, workers=int(workers)) if at else NAMED[known]
+    found = NAMED[known]
+    return replace(found, name=name, workers=int(workers) if at else default_workers(found.group_transactions))
