@@ -50,10 +50,12 @@ def connect(
     read_timeout_seconds: float | None = None,
     write_timeout_seconds: float | None = None,
     multi_statements: bool = False,
+    local_files: bool = False,
     init_command: str | None = None,
 ) -> Connection[Any]:
     """A connection in autocommit mode and utf8mb4, with TCP_NODELAY and keepalive.
 
+    `local_files`: the server may ask for the data of LOAD DATA LOCAL; who sends that statement answers it.
     `connect_timeout_seconds` bounds each wait of the handshake too, so that a server that accepts and then is
     silent cannot hang us. Raises AccessDenied, Unreachable (UnknownHost) or PreflightFailed.
     """
@@ -73,6 +75,7 @@ def connect(
             write_timeout=connect_timeout_seconds,
             client_flag=CLIENT.MULTI_STATEMENTS if multi_statements else 0,
             init_command=init_command,
+            local_infile=local_files,
             program_name="applier",
             **_tls_arguments(address),
         )

@@ -10,6 +10,7 @@ from applier.events.rows import RowDecoder
 from applier.events.scheduling import compressed
 from applier.observe.counting import row_kinds
 from applier.observe.histogram import LogHistogram
+from applier.selection import Schemas
 from applier.target.schema import Catalog
 from scheduler.budget import MemoryBudget
 from scheduler.queues import BoundedQueue
@@ -26,8 +27,11 @@ class Decoder:
         catalog: Catalog,
         budget: MemoryBudget,
         used_max: int,
+        selection: Schemas | None = None,
     ) -> None:
         """Nothing is decoded while more than `used_max` bytes of the budget are held, but for the oldest batch."""
+        self._selection = selection
+        self._seen: dict[bytes, bool] = {}
         self._budget = budget
         self._used_max = used_max
         self._batches = batches
@@ -51,6 +55,8 @@ class Decoder:
     def decode(self, batch: Batch) -> None:
         for index in compressed(batch):
             inflate(batch, index)
+        if self._selection is not None:
+            self._selection.select(batch, self._seen)
         version = self._catalog.version_at(batch.first_sequence_number)
         self._rows.decode(batch, self._catalog.plan, version)
 

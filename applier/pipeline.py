@@ -27,6 +27,7 @@ from applier.events.scheduling import Dependencies, cut
 from applier.observe import counting
 from applier.observe.histogram import LogHistogram
 from applier.reader import Reader, Stream
+from applier.selection import Schemas
 from applier.target.checkpoint import GtidMode
 from applier.target.groups import Groups
 from applier.target.lock_waits import LockWaits
@@ -117,6 +118,7 @@ class Pipeline:
         self.settings = settings
         self.stopping = threading.Event()
         self.failure: ApplierError | None = None
+        selection: Schemas | None = None,
         self._failed_at: int | None = None
         self._lock = threading.Lock()
         self.clock = Clock(ordered=settings.ordered)
@@ -148,6 +150,7 @@ class Pipeline:
             row_by_row=settings.group.transactions_max > 1,
         )
         encoder = UnitEncoder(packet_bytes_max=packet_bytes_max, narrow=not settings.idempotent)
+            selection=selection,
         self.schedule_times = LogHistogram()
         self.barriers = [0] * len(counting.REASONS)
         self.recorder = _recorder(settings)
@@ -162,7 +165,9 @@ class Pipeline:
         self.lock_waits = LockWaits(target, self.workers, self.clock, encoder.gtid)
         self._front = [threading.Thread(target=self._guard, args=(self._read,), name="reader", daemon=True)]
         self.decoders = [
-            Decoder(self.undecoded, self.decoded, self.catalog, self.budget, int(limit * DECODE_SHARE))
+            Decoder(
+                self.undecoded, self.decoded, self.catalog, self.budget, int(limit * DECODE_SHARE), selection
+            )
             for _ in range(settings.decoders)
         ]
         self._front += [

@@ -30,6 +30,7 @@ from applier.events.scheduling import (
 from applier.observe.histogram import LogHistogram
 from applier.observe.lag import CommitTimes
 from applier.target.schema import Catalog
+from applier.selection import Schemas
 from scheduler.budget import MemoryBudget
 from scheduler.queues import BoundedQueue
 
@@ -84,9 +85,13 @@ class Reader:
         self.marks = CommitTimes()
         self.waiting = False  # for bytes of the source
         budget: MemoryBudget,
+        selection: Schemas | None = None,
+        budget: MemoryBudget,
+        used_max: int,
         used_max: int,
         self.times = LogHistogram()  # of putting a batch together
         """Nothing is read while more than `used_max` bytes of the budget are held and batches are in flight."""
+        self._selection = selection
 
     def run(self) -> None:
         """Raises ApplierError when the source is lost for good or its bytes are bad."""
@@ -193,6 +198,8 @@ class Reader:
         self.received = before
         for index in range(len(batch)):
             self._receive(batch, index, index + 1)
+                if self._selection is not None:
+                    self._selection.note(batch)
             if until <= self.received:
                 keep_first(batch, index + 1)
                 return

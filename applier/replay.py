@@ -236,3 +236,4 @@ def _connected(address: ServerAddress) -> Iterator[pymysql.Connection[Any]]:
     finally:
         with contextlib.suppress(pymysql.err.MySQLError, OSError):
             connection.close()
+                selection=settings.selection,

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from applier.address import ServerAddress
 from applier.pipeline import PipelineSettings
+from applier.selection import Schemas
+from applier.source.relay.session import RelaySettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +24,8 @@ class RunSettings:
     server_id: int | None = None
     reconnect_attempts_max: int = 20
     check: bool = True
+    standby_sources: tuple[ServerAddress, ...] = ()
+    """Where to go on when `source` is lost, in this order."""
+    relay_log: RelaySettings | None = None
+    selection: Schemas | None = None
+    """What of the log is replayed; None: all of it."""

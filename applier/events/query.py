@@ -27,6 +27,7 @@ class Query:
     error_code: int = 0
     use_database: bool = True
     invoker: str | None = None  # `user`@`host` who ran it, where the statement means him without naming him
+    databases: tuple[str, ...] | None = None  # that a DDL changes; None: not told
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +110,15 @@ def _auto_increment(reader: _Reader, variables: dict[str, str]) -> None:
     variables["auto_increment_offset"] = str(reader.number(2))
 
 
-def _updated_databases(reader: _Reader, variables: dict[str, str]) -> None:
+def _updated_databases(reader: _Reader) -> tuple[str, ...] | None:
     count = reader.number(1)
     if count == 254:  # more than the event can name
-        return
+        return None
+    names = []
     for _ in range(count):
         end = reader.data.find(b"\0", reader.at)
-        reader.take(end + 1 - reader.at)
+        names.append(reader.take(end + 1 - reader.at)[:-1].decode("utf-8", "replace"))
+    return tuple(names)
 
 
 def _number(name: str, count: int) -> Callable[[_Reader, dict[str, str]], None]:
@@ -150,7 +153,7 @@ def _old_catalog(reader: _Reader, variables: dict[str, str]) -> None:
     reader.take(1)
 
 
-INVOKER_CODE, MICROSECONDS_CODE = 11, 13
+INVOKER_CODE, DATABASES_CODE, MICROSECONDS_CODE = 11, 12, 13
 STATUS: dict[int, Callable[[_Reader, dict[str, str]], None]] = {
     0: _flags2,
     1: _number("sql_mode", 8),
@@ -163,7 +166,6 @@ STATUS: dict[int, Callable[[_Reader, dict[str, str]], None]] = {
     8: _number("collation_database", 2),
     9: _skip(8),  # tables of a multi-table update
     10: _skip(4),  # size on the original source
-    12: _updated_databases,
     16: _number("explicit_defaults_for_timestamp", 1),
     17: _skip(8),  # xid of a DDL
     18: _number("default_collation_for_utf8mb4", 2),
@@ -180,13 +182,15 @@ def parse_query(data: bytes) -> Query:
     database_length, error_code, status_length = reader.number(1), reader.number(2), reader.number(2)
     status = _Reader(data[:HEADER_BYTES] + reader.take(status_length), "query")
     variables: dict[str, str] = {}
-    microseconds, invoker = 0, None
+    microseconds, invoker, databases = 0, None, None
     while status.left:
         code = status.number(1)
         if code == MICROSECONDS_CODE:
             microseconds = status.number(3)
         elif code == INVOKER_CODE:
             invoker = _invoker(status)
+        elif code == DATABASES_CODE:
+            databases = _updated_databases(status)
         elif code in STATUS:
             STATUS[code](status, variables)
         else:
@@ -202,6 +206,7 @@ def parse_query(data: bytes) -> Query:
         error_code=error_code,
         use_database=bool(database) and not int.from_bytes(data[17:19], "little") & SUPPRESS_USE,
         invoker=invoker,
+        databases=databases,
     )
 
 

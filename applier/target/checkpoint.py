@@ -117,6 +117,16 @@ class Checkpoint:
 
     def skip(self, gtids: GtidSet) -> None:
         """Makes transactions that the target does not have count as applied. Raises LinkLost, PreflightFailed."""
+    def start_from(self, gtids: GtidSet) -> None:
+        """Makes exactly these count as applied: the target's data is a copy that shows them. For OWN only.
+
+        Raises LinkLost, PreflightFailed."""
+        update = (
+            f"UPDATE {SCHEMA}.progress SET executed = %s, file = '', position = 0"
+            " WHERE channel = %s AND owner = %s"
+        )
+        self._value(update, str(gtids), self.channel, self.owner)
+
         missing = gtids - self.executed()
         if not missing:
             return
