@@ -22,6 +22,7 @@ from applier.events.query import parse_query
 from applier.events.scheduling import (
     changes_schema,
     clear_failure,
+    end_position,
     gtid_ranges,
     keep_first,
     last_commit_microseconds,
@@ -168,7 +169,11 @@ class Reader:
             self._cut_at_until(batch, self._until, before)
         if len(batch):
             self.next_sequence_number = next_sequence_number(batch)
-            self.marks.add(self.next_sequence_number - 1, last_commit_microseconds(batch))
+            self.marks.add(
+                self.next_sequence_number - 1,
+                last_commit_microseconds(batch),
+                (batch.file, end_position(batch, len(batch) - 1)),
+            )
             if changes_schema(batch):
                 self._catalog.note_ddl(batch.last_sequence_number, tables_changed_last(batch))
         self.batches += 1

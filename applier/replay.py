@@ -115,6 +115,11 @@ class Replay:
         if self.pipeline is not None:
             self.pipeline.abort()
 
+    @property
+    def stopping(self) -> bool:
+        """It was asked to end."""
+        return self._stopping.is_set()
+
     def progress(self) -> Progress:
         pipeline = self.pipeline
         return progress_of(pipeline).after(self._earlier) if pipeline is not None else self._earlier

@@ -44,6 +44,11 @@ class WorkQueue(Generic[B]):
         self._part_ready = threading.Condition(lock)
         self._not_full = threading.Condition(lock)
 
+    @property
+    def batches(self) -> int:
+        """That wait, the one that is being given out included."""
+        return len(self._batches)
+
     def put(self, batch: B) -> None:
         """Raises QueueAborted."""
         size = batch.memory_bytes

@@ -1,4 +1,4 @@
-"""Which rows workers wait for, found while they wait: the row that the waiting unit and the one it waits for both touch.
+"""Which rows workers wait for, found while they wait: the row that the waiting unit and the other one both touch.
 
 Both units are in memory then, so nothing has to be kept for it. One pair is looked at for each sample, and the key of a
 row is decoded once.

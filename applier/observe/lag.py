@@ -19,14 +19,19 @@ class CommitTimes:
         self.clock_offset_seconds = 0.0
         self.last_monotonic = 0.0  # when a transaction was read last
         self._delay_seconds = 0.0  # of that one, by the two clocks as they are
-        self._marks: deque[tuple[int, int]] = deque()  # last sequence number, commit time in microseconds
+        self.applied: tuple[str, int] = (
+            "",
+            0,
+        )  # file and position in the source's log, as of the last question
+        # Last sequence number, commit time in microseconds, where it ends.
+        self._marks: deque[tuple[int, int, tuple[str, int]]] = deque()
         self._asking = threading.Lock()
 
-    def add(self, sequence_number: int, commit_microseconds: int) -> None:
-        """A batch has been read. 0 microseconds: its commit time is not known."""
+    def add(self, sequence_number: int, commit_microseconds: int, end: tuple[str, int]) -> None:
+        """A batch has been read that ends there. 0 microseconds: its commit time is not known."""
         self.last_monotonic = time.monotonic()
         self._delay_seconds = time.time() - commit_microseconds / 1e6 if commit_microseconds else 0.0
-        self._marks.append((sequence_number, commit_microseconds))
+        self._marks.append((sequence_number, commit_microseconds, end))
 
     @property
     def read_delay_seconds(self) -> float:
@@ -45,7 +50,7 @@ class CommitTimes:
         with self._asking:
             marks = self._marks
             while marks and marks[0][0] <= low_water_mark:
-                marks.popleft()
+                self.applied = marks.popleft()[2]
             oldest = marks[0][1] if marks else 0
         if oldest:
             return max(0.0, time.time() - oldest / 1e6 + self.clock_offset_seconds)
