@@ -22,7 +22,6 @@ from applier.events.query import parse_query
 from applier.events.scheduling import (
     changes_schema,
     clear_failure,
-    end_position,
     gtid_ranges,
     keep_first,
     last_commit_microseconds,
@@ -31,7 +30,6 @@ from applier.events.scheduling import (
 from applier.observe.histogram import LogHistogram
 from applier.observe.lag import CommitTimes
 from applier.target.schema import Catalog
-from applier.selection import Schemas
 from scheduler.budget import MemoryBudget
 from scheduler.queues import BoundedQueue
 
@@ -45,6 +43,7 @@ READ_TIMEOUT_SECONDS: Final = 0.25  # how soon a stop is noticed on a silent lin
 class Stream(Protocol):
     """Where the bytes come from: a dump session, or files."""
 
+    def read_into(self, buffer: memoryview, timeout_seconds: float) -> int: ...
     def has_more(self) -> bool: ...
     def refusal(self, code: int, message: str) -> ApplierError: ...
     def close(self) -> None: ...
@@ -64,7 +63,10 @@ class Reader:
         stopping: threading.Event,
         backoff: Callable[[], Backoff] = Backoff,
         part_bytes_max: int = 8 << 20,
+        budget: MemoryBudget,
+        used_max: int,
     ) -> None:
+        """Nothing is read while more than `used_max` bytes of the budget are held and batches are in flight."""
         self._open_stream = open_stream
         self._output = output
         self._catalog = catalog
@@ -73,6 +75,8 @@ class Reader:
         self._stopping = stopping
         self._backoff = backoff
         self._part_bytes_max = part_bytes_max
+        self._budget = budget
+        self._used_max = used_max
         self._stream: Stream | None = None
         self._ended = False
         self.received = executed.copy()  # everything handed out, and everything that was there before
@@ -85,14 +89,7 @@ class Reader:
         self.position = 0
         self.marks = CommitTimes()
         self.waiting = False  # for bytes of the source
-        budget: MemoryBudget,
-        selection: Schemas | None = None,
-        budget: MemoryBudget,
-        used_max: int,
-        used_max: int,
         self.times = LogHistogram()  # of putting a batch together
-        """Nothing is read while more than `used_max` bytes of the budget are held and batches are in flight."""
-        self._selection = selection
 
     def run(self) -> None:
         """Raises ApplierError when the source is lost for good or its bytes are bad."""
@@ -101,13 +98,12 @@ class Reader:
             try:
                 self._stream = self._open_stream(self.received)
                 assembler = StreamAssembler(
-        self._budget = budget
-        self._used_max = used_max
                     self.received,
                     self.next_sequence_number,
                     batch_number=self.batches,
                     part_bytes_max=self._part_bytes_max,
                     source_epoch=self.reconnects << 32,  # source numbers do not compare across connections
+                    budget=self._budget,
                 )
                 self._read(assembler, backoff)
             except (LinkLost, Unreachable) as error:
@@ -130,7 +126,6 @@ class Reader:
     def connected(self) -> bool:
         """A link to the source is there."""
         return self._stream is not None
-                    budget=self._budget,
 
     def _done(self) -> bool:
         return self._stopping.is_set() or self._ended or self._until_read
@@ -140,6 +135,7 @@ class Reader:
         assert stream is not None
         opened, begun = time.monotonic(), self.next_sequence_number
         while not self._done():
+            self._budget.wait_for_room(self._used_max)
             self.waiting = True
             got = stream.read_into(assembler.writable(), READ_TIMEOUT_SECONDS)
             self.waiting = False
@@ -164,24 +160,20 @@ class Reader:
         before = self.received if self._until is None else self.received.copy()
         self._receive(batch, 0, len(batch))
         if self._until is not None and self._until <= self.received:
-            self._budget.wait_for_room(self._used_max)
             self._until_read = True
             self._cut_at_until(batch, self._until, before)
         if len(batch):
             self.next_sequence_number = next_sequence_number(batch)
-            self.marks.add(
-                self.next_sequence_number - 1,
-                last_commit_microseconds(batch),
-                (batch.file, end_position(batch, len(batch) - 1)),
-            )
+            self.marks.add(self.next_sequence_number - 1, last_commit_microseconds(batch))
             if changes_schema(batch):
                 self._catalog.note_ddl(batch.last_sequence_number, tables_changed_last(batch))
         self.batches += 1
         refusal = self._refusal(batch)
         if refusal is not None:
             clear_failure(batch)
+        batch.enter()
         self._output.put(batch, batch.memory_bytes)
-        if refusal is not None or failure is not batch.failure:
+        if refusal is not None:
             raise refusal
         if batch.failure is not None:  # raised by the scheduler once everything before it is applied
             self._ended = True
@@ -203,12 +195,9 @@ class Reader:
         self.received = before
         for index in range(len(batch)):
             self._receive(batch, index, index + 1)
-                if self._selection is not None:
-                    self._selection.note(batch)
             if until <= self.received:
                 keep_first(batch, index + 1)
                 return
-        batch.enter()
 
 
 def tables_changed_last(batch: Batch) -> frozenset[TableName] | None:
