@@ -169,6 +169,8 @@ def _read_array_metadata(block: bytes, at: int) -> tuple[ColumnType, int, int]:
     """Element type and its own metadata; a VARCHAR element has three bytes of them."""
     if at >= len(block):
         raise ValueError("the column metadata end too early")
+    if block[at] == ColumnType.TYPED_ARRAY:
+        raise ValueError("an array of arrays")
     is_text = block[at] == ColumnType.VARCHAR
     end = at + 4 if is_text else read_metadata(block[at], block, at + 1)[2]
     if end > len(block):

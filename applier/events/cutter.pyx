@@ -16,7 +16,7 @@ from applier.events.roles cimport *
 from applier.events.wire cimport load_u16
 
 cdef enum:
-    # Members of a transaction that come without a place to cut it: more than any server writes.
+    # Of a transaction, without a place to cut it: more than any server writes.
     UNCUT_BYTES_MAX = 0x7FFFFFFF
 
 
@@ -36,6 +36,8 @@ cdef class TransactionCutter:
         if role >= ROLE_BEGIN and self.state == IDLE:
             self.open_transaction(T_ANONYMOUS)
         self.open_wire_bytes += self.framer.wire_bytes
+        if self.open_wire_bytes > UNCUT_BYTES_MAX and self.needs_buffers():
+            return self.bad("its transaction goes on for too long without a row or a statement")
         if role == ROLE_TABLE_MAP or role == ROLE_ROWS:
             return self.row(role)
         if role == ROLE_GTID:

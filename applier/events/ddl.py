@@ -11,7 +11,8 @@ from typing import Final
 
 TableName = tuple[str, str]
 
-_COMMENT: Final = re.compile(r"/\*(?![!+]).*?\*/|--[ \t][^\n]*|#[^\n]*", re.DOTALL)
+_LINE_COMMENT: Final = re.compile(r"--[ \t][^\n]*|#[^\n]*")
+_COMMENT: Final = re.compile(rf"/\*(?![!+]).*?\*/|{_LINE_COMMENT.pattern}", re.DOTALL)
 _NAME: Final = r"(?:`(?:[^`]|``)+`|\"(?:[^\"]|\"\")+\"|[\w$\u0080-\uffff]+)"
 _TABLE: Final = rf"{_NAME}(?:\s*\.\s*{_NAME})?"
 _IF: Final = r"(?:IF\s+(?:NOT\s+)?EXISTS\s+)?"
@@ -45,13 +46,19 @@ def changed_tables(text: str, database: str) -> frozenset[TableName] | None:
     `database` is the default one. Names in lower case may stand for several tables where the server tells cases
     apart: then too many are read again, never too few.
     """
-    statement = _COMMENT.sub(" ", text).strip()
+    statement = _without_comments(text).strip()
     if _HARMLESS.match(statement):
         return frozenset()
     about = _ABOUT_TABLES.match(statement)
     if about is None or _REACHES_FURTHER.search(statement):
         return None
     return frozenset(_table(name, database) for name in re.findall(_TABLE, about[1]))
+
+
+def _without_comments(text: str) -> str:
+    """Behind the last `*/` no comment ends: to look for its end from every `/*` there would take time squared."""
+    closed = text.rfind("*/") + 2 if "*/" in text else 0
+    return _COMMENT.sub(" ", text[:closed]) + _LINE_COMMENT.sub(" ", text[closed:])
 
 
 def _table(text: str, database: str) -> TableName:

@@ -181,7 +181,7 @@ cdef int fill_walker(Walker* walker, tuple columns, list wanted) except -1:
     cdef uint32_t position
     walker.count = max(wanted) + 1
     walker.columns = <ColumnLayout*>calloc(walker.count, sizeof(ColumnLayout))
-    walker.strides = <Stride*>calloc(walker.count, sizeof(Stride))
+    walker.strides = <Stride*>calloc(walker.count + 1, sizeof(Stride))
     if walker.columns is NULL or walker.strides is NULL:
         raise MemoryError
     for position in range(walker.count):

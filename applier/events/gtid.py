@@ -65,15 +65,24 @@ class GtidSet:
     @classmethod
     def parse(cls, text: str) -> GtidSet:
         """Reads a set as the server accepts it in `gtid_purged`. Raises UsageError when it is not one."""
-        result = cls()
+        found: list[tuple[_Key, int, int]] = []
         for item in text.split(","):
             words = [word.strip() for word in item.split(":")]
             if words == [""]:
                 continue
-            result._add_words(words, text)
+            found += cls._read_words(words, text)
+        return cls._of(found)
+
+    @classmethod
+    def _of(cls, found: list[tuple[_Key, int, int]]) -> GtidSet:
+        """Added in order: each at the end of its list. From the highest down it would take time squared."""
+        result = cls()
+        for key, start, end in sorted(found):
+            result._add(key, start, end)
         return result
 
-    def _add_words(self, words: list[str], text: str) -> None:
+    @staticmethod
+    def _read_words(words: list[str], text: str) -> Iterator[tuple[_Key, int, int]]:
         try:
             uuid = UUID(words[0]).bytes
         except ValueError:
@@ -91,21 +100,23 @@ class GtidSet:
             first, last = int(match[1]), int(match[2] or match[1])
             if not 1 <= first <= GNO_MAX or last > GNO_MAX:
                 raise UsageError(detail=f"{word!r} is outside 1-{GNO_MAX}, in GTID set {text!r}")
-            self._add((uuid, tag), first, last + 1)
+            yield (uuid, tag), first, last + 1
 
     @classmethod
     def decode(cls, data: bytes | memoryview) -> GtidSet:
         """Reads the binary form: body of a PREVIOUS_GTIDS event, what `encode` gives. Raises CorruptEvent."""
-        result = cls()
+        found: list[tuple[_Key, int, int]] = []
         try:
-            end = result._add_encoded(memoryview(data))
+            end = cls._read_encoded(memoryview(data), found)
         except struct.error:
             raise CorruptEvent(place="a GTID set", detail="it ends too early") from None
         if end != len(data):
             raise CorruptEvent(place="a GTID set", detail=f"{len(data) - end} bytes too many")
-        return result
+        return cls._of(found)
 
-    def _add_encoded(self, data: memoryview) -> int:
+    @staticmethod
+    def _read_encoded(data: memoryview, found: list[tuple[_Key, int, int]]) -> int:
+        """Appends to `found`; returns where the set ends."""
         count, at = struct.unpack_from("<Q", data)[0], 8
         tagged = count >> 56
         if tagged > _TAGGED_FORMAT:
@@ -125,7 +136,7 @@ class GtidSet:
                 at += 16
                 if not 1 <= start < end <= GNO_MAX + 1:
                     raise CorruptEvent(place="a GTID set", detail=f"interval from {start} to before {end}")
-                self._add((uuid, tag), start, end)
+                found.append(((uuid, tag), start, end))
         return at
 
     def encode(self) -> bytes:

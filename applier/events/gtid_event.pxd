@@ -48,9 +48,20 @@ cdef inline int parse_untagged_gtid(const uint8_t* data, uint32_t length, Transa
     return 0
 
 
+# The server's rule. What else comes must not get into `SET gtid_next='…'`.
+cdef inline bint is_tag(const uint8_t* text, size_t length) noexcept nogil:
+    cdef size_t i
+    for i in range(length):
+        if not (c'a' <= text[i] <= c'z' or text[i] == c'_' or (i > 0 and c'0' <= text[i] <= c'9')):
+            return False
+    return True
+
+
 cdef inline int parse_tag(const uint8_t** at, const uint8_t* end, Transaction* t) noexcept nogil:
     cdef uint64_t size
     if load_varlen(at, end, &size) or size > TAG_BYTES_MAX or size > <uint64_t>(end - at[0]):
+        return -1
+    if not is_tag(at[0], size):
         return -1
     t.tag_length = <uint8_t>size
     memcpy(t.tag, at[0], size)
@@ -119,4 +130,5 @@ cdef inline int parse_gtid_event(const uint8_t* data, uint32_t length, Transacti
         t.gno = 0
         t.flags |= T_ANONYMOUS
         return 0
-    return 0 if t.gno > 0 else -1
+    # The server keeps the last number of 64 bits with a sign for itself.
+    return 0 if 0 < t.gno < <int64_t>0x7FFFFFFFFFFFFFFF else -1

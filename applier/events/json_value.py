@@ -44,7 +44,7 @@ def decode_json(data: bytes) -> Any:
     if not data:
         return None
     try:
-        return _Decoder(data).value(data[0], data[1:])
+        return _Decoder(data).value(data[0], memoryview(data)[1:])
     except (IndexError, struct.error, KeyError, UnicodeDecodeError) as error:
         raise ValueError(f"not binary JSON: {error!r}") from None
 
@@ -77,15 +77,15 @@ def _packed(data: bytes, at: int) -> tuple[int, int]:
 
 
 class _Decoder:
-    """One document. Every value takes bytes of its container, so one that seems to hold more values than it
-    has bytes is corrupt: containers that refer to one another over and over might never come to an end."""
+    """One document. Every value and every byte of a text is there once, so one that seems to hold more than it has
+    bytes is corrupt: what refers to the same bytes over and over might never come to an end, or fill the memory."""
 
     def __init__(self, data: bytes) -> None:
-        self.values_left = len(data)
+        self.bytes_left = len(data)
 
-    def value(self, kind: int, data: bytes, depth: int = 0) -> Any:
-        self.values_left -= 1
-        if self.values_left < 0 or depth > _DEPTH_MAX:
+    def value(self, kind: int, data: memoryview, depth: int = 0) -> Any:
+        self._take(1)
+        if depth > _DEPTH_MAX:
             raise ValueError("a JSON document that contains itself")
         if kind <= LARGE_ARRAY:
             return self._container(kind, data, depth)
@@ -93,13 +93,22 @@ class _Decoder:
             return _LITERALS[data[0]]
         if kind == STRING:
             length, at = _variable_length(data, 0)
-            return _exactly(data, at, length).decode("utf-8")
+            return str(self._bytes(data, at, length), "utf-8")
         if kind == OPAQUE:
             length, at = _variable_length(data, 1)
-            return _opaque(data[0], _exactly(data, at, length))
+            return _opaque(data[0], self._bytes(data, at, length))
         return struct.unpack_from(_SCALARS[kind], data)[0]
 
-    def _container(self, kind: int, data: bytes, depth: int) -> Any:
+    def _take(self, count: int) -> None:
+        self.bytes_left -= count
+        if self.bytes_left < 0:
+            raise ValueError("a JSON document that contains itself, or more than it has bytes")
+
+    def _bytes(self, data: memoryview, at: int, length: int) -> bytes:
+        self._take(length)
+        return bytes(_exactly(data, at, length))
+
+    def _container(self, kind: int, data: memoryview, depth: int) -> Any:
         """Count, bytes, an object's keys (offset, length), the values (type, offset or inlined value)."""
         size = 4 if kind in (LARGE_OBJECT, LARGE_ARRAY) else 2
         count, total = (int.from_bytes(data[at : at + size], "little") for at in (0, size))
@@ -108,11 +117,16 @@ class _Decoder:
         at = 2 * size
         if kind in (SMALL_ARRAY, LARGE_ARRAY):
             return list(self._values(data[:total], at, size, count, depth))
-        keys = [_key(data, at + number * (size + 2), size) for number in range(count)]
+        keys = [self._key(data, at + number * (size + 2), size) for number in range(count)]
         at += count * (size + 2)
         return dict(zip(keys, self._values(data[:total], at, size, count, depth), strict=True))
 
-    def _values(self, data: bytes, at: int, size: int, count: int, depth: int) -> Iterator[Any]:
+    def _key(self, data: memoryview, entry: int, size: int) -> str:
+        start = int.from_bytes(_exactly(data, entry, size), "little")
+        length = int.from_bytes(_exactly(data, entry + size, 2), "little")
+        return str(self._bytes(data, start, length), "utf-8")
+
+    def _values(self, data: memoryview, at: int, size: int, count: int, depth: int) -> Iterator[Any]:
         inlined = _INLINED_WHEN_LARGE if size == 4 else _INLINED_WHEN_SMALL
         for entry in range(at, at + count * (size + 1), size + 1):
             kind, raw = data[entry], _exactly(data, entry + 1, size)
@@ -121,20 +135,14 @@ class _Decoder:
             yield self.value(kind, raw, depth + 1)
 
 
-def _key(data: bytes, entry: int, size: int) -> str:
-    start = int.from_bytes(_exactly(data, entry, size), "little")
-    length = int.from_bytes(_exactly(data, entry + size, 2), "little")
-    return _exactly(data, start, length).decode("utf-8")
-
-
-def _exactly(data: bytes, at: int, length: int) -> bytes:
+def _exactly(data: memoryview, at: int, length: int) -> memoryview:
     taken = data[at : at + length]
     if len(taken) < length:
         raise ValueError("a JSON value is cut off")
     return taken
 
 
-def _variable_length(data: bytes, at: int) -> tuple[int, int]:
+def _variable_length(data: memoryview, at: int) -> tuple[int, int]:
     """Seven bits a byte, lowest first, the high bit says that more follow; five bytes at most."""
     length = 0
     for shift in range(0, 35, 7):
@@ -151,7 +159,9 @@ def _opaque(kind: int, data: bytes) -> Any:
         return str(decimal_value(data[2:], data[0], data[1]))
     if kind not in (ColumnType.DATE, ColumnType.DATETIME, ColumnType.TIMESTAMP, ColumnType.TIME):
         return data
-    packed = int.from_bytes(_exactly(data, 0, 8), "little", signed=True)
+    if len(data) < 8:
+        raise ValueError("a JSON value is cut off")
+    packed = int.from_bytes(data[:8], "little", signed=True)
     whole, microseconds = abs(packed) >> 24, abs(packed) & 0xFFFFFF
     if kind == ColumnType.TIME:
         return time_text(packed < 0, whole, f"{microseconds:06d}")

@@ -113,7 +113,9 @@ cdef void take_event(GroupTable* table, const Event* event, uint32_t transaction
     else:
         columns = event.data + EXTRA_INFO_OFFSET
         columns += load_u16(columns)
-        if not is_full(table.layout, columns, event.type == UPDATE_ROWS_EVENT):
+        # The head as we write it: a column count may come in more bytes than it needs.
+        if (memcmp(columns, table.layout.columns_head, table.layout.count_bytes) != 0
+                or not is_full(table.layout, columns, event.type == UPDATE_ROWS_EVENT)):
             table.refusal = PARTIAL_IMAGE
 
 

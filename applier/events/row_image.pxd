@@ -44,8 +44,8 @@ cdef struct Stride:
     uint8_t wanted
 
 
-# Columns of a fixed length that nobody wants become part of the stride to the next column. `strides` has room for
-# `count`; returns how many there are.
+# Columns of a fixed length that nobody wants become part of the stride to the next column. `strides` are zeros and have
+# room for one more than `count`: that one is looked at. Returns how many there are.
 cdef inline uint32_t compile_strides(const ColumnLayout* columns, uint32_t count, Stride* strides) noexcept nogil:
     cdef const ColumnLayout* column
     cdef Stride* stride = strides
