@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest_plugins = ["tests.servers", "tests.dumps", "tests.recorded"]
+pytest_plugins = ["tests.servers", "tests.dumps", "tests.recorded", "tests.fault.tally"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
