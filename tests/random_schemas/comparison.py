@@ -14,24 +14,34 @@ from tests.random_schemas.schema import Table, read_tables
 
 SHOW_HIDDEN_KEYS = "SET SESSION show_gipk_in_create_table_and_information_schema = ON"
 ROWS_SHOWN = 5
+Row = tuple[bytes | None, ...]
+Contents = tuple[Counter[Row], int | None]  # rows, and CHECKSUM TABLE
 
 
 def assert_same_rows(source: Server, target: Server) -> None:
+    """AssertionError: says the same of every target with the same rows, so that two of them can be told apart by it."""
     ours, theirs = _contents(source), _contents(target)
-    assert sorted(theirs) == sorted(ours), "not the same tables"
-    for table, (rows, checksum) in ours.items():
-        found, found_checksum = theirs[table]
-        missing, surplus = rows - found, found - rows
-        assert not missing, f"{table}: missing {_shown(missing)}, instead of them {_shown(surplus)}"
-        assert not surplus, f"{table}: too many {_shown(surplus)}"
-        assert found_checksum == checksum, f"{table}: CHECKSUM TABLE differs"
+    assert sorted(theirs) == sorted(ours), f"other tables: {sorted(ours.keys() ^ theirs.keys())}"
+    found = [
+        difference for table in sorted(ours) if (difference := _difference(table, ours[table], theirs[table]))
+    ]
+    assert not found, "; ".join(found)
 
 
-def _shown(rows: Counter[tuple[bytes | None, ...]]) -> str:
-    return str(list(rows.elements())[:ROWS_SHOWN])
+def _difference(table: str, ours: Contents, theirs: Contents) -> str:
+    """Empty when there is none."""
+    missing, surplus = ours[0] - theirs[0], theirs[0] - ours[0]
+    if missing or surplus:
+        return f"{table}: missing {_shown(missing)}, too many {_shown(surplus)}"
+    return f"{table}: CHECKSUM TABLE gives {theirs[1]}, not {ours[1]}" if ours[1] != theirs[1] else ""
 
 
-def _contents(server: Server) -> dict[str, tuple[Counter[tuple[bytes | None, ...]], int | None]]:
+def _shown(rows: Counter[Row]) -> str:
+    shown = sorted(rows.elements(), key=repr)
+    return f"{len(shown)} rows {shown[:ROWS_SHOWN]}"
+
+
+def _contents(server: Server) -> dict[str, Contents]:
     with server.connect(autocommit=True, use_unicode=False, conv={}) as raw, raw.cursor() as values:
         values.execute("SET character_set_results = NULL")  # as they are stored
         with server.connect(autocommit=True) as connection, connection.cursor() as cursor:

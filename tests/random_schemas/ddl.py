@@ -9,6 +9,7 @@ from tests.random_schemas.schema import TEXTS, Column, Table, quoted
 from tests.random_schemas.tables import TableMaker, parent_indexes, schema_for
 
 TABLES_MAX = 7
+HIDDEN_KEY = "my_row_id"
 TABLE_NAMES = ("t0", "t1", "t2", "T3", "t 4", "t5", "ü6", "t7")
 
 
@@ -44,7 +45,7 @@ class SchemaChanger:
     def change(self, tables: Sequence[Table]) -> list[str]:
         """Statements that belong together; usually one."""
         if not tables or (len(tables) < TABLES_MAX and self.chance.random() < 0.12):
-            return [self.create(tables)]
+            return self.create(tables).split(";\n")
         table = self.chance.choice(tables)
         if self.chance.random() < 0.06:
             return [self._add_foreign_key(table, tables)]
@@ -70,7 +71,10 @@ class SchemaChanger:
     def _index(self, table: Table, *, unique: bool) -> str:
         columns = [column for column in table.columns if column.data_type not in ("point", "vector")]
         name = f"n{self.chance.randrange(4)}"
-        return self.maker.index(columns or table.columns, unique=unique, name=name)
+        hidden_key = any(column.name == HIDDEN_KEY for column in table.columns)  # see WITHOUT_HIDDEN_KEY
+        return self.maker.index(
+            columns or table.columns, unique=unique, name=name, expressions=not hidden_key
+        )
 
     def _drop_index(self, table: Table) -> str:
         names = [index.name for index in table.indexes if index.name != "PRIMARY"]

@@ -84,7 +84,8 @@ class History:
             while (schema, name) not in {(table.schema, table.name) for table in self.tables}:
                 with contextlib.suppress(pymysql.err.MySQLError):
                     self._query("SET SESSION sql_mode = ''")
-                    self._query(maker.create(schema, name, self.tables))
+                    for statement in maker.create(schema, name, self.tables).split(";\n"):
+                        self._query(statement)
                 self.tables = read_tables(self._query)
 
     def _life(self, chance: Random, collations: list[str]) -> Life:

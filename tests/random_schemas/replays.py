@@ -149,11 +149,11 @@ def replay_and_check(
     check_recording(recording)
     if not mode.own_gtids:
         assert executed(target) == executed(source)
+    assert_same_rows(source, target)
     report = verify(
         address(source, "source"),
         address(target, "target"),
         VerifyOptions(assume_quiesced=mode.own_gtids, selection=Selection()),
     )
     assert report.differences == (), report.differences
-    assert_same_rows(source, target)
     return retries

@@ -21,16 +21,19 @@ FROM performance_schema.replication_applier_status_by_worker WHERE last_error_nu
 
 @dataclass(frozen=True, slots=True)
 class StockFailure:
-    """`code` and `number` (of the GTID): 0 when all was applied, and the rows are not the source's all the same."""
+    """`code` and `number` (of the GTID): 0 when all was applied, and the rows are not the source's all the same.
+
+    `message`: then what `assert_same_rows` says, else the server's words."""
 
     code: int
     number: int
     message: str
 
     def explains(self, error: str, group: int) -> bool:
-        """Whether an error of ours is about the same transaction, or the group of up to `group` that begins there."""
+        """Whether an error of ours is about the same transaction, or the group of up to `group` that begins there; or
+        our rows differ from the source's in just the same way."""
         if not self.code:
-            return "missing [" in error or "too many [" in error
+            return self.message in error
         numbers = (int(number) for number in re.findall(r"[:'](\d+)[ :]", error))
         return str(self.code) in error and any(0 <= self.number - number < group for number in numbers)
 
@@ -61,7 +64,7 @@ def stock_failure(source: Server, target: Server) -> StockFailure | None:
         try:
             assert_same_rows(source, target)
         except AssertionError as error:
-            return StockFailure(0, 0, f"the stock replica's rows differ: {error}")
+            return StockFailure(0, 0, str(error))
         return None
     code, message, gtid = failures[0]
     return StockFailure(int(code), int(gtid.rpartition(":")[2]), message)
