@@ -120,6 +120,46 @@ class PurgedTransactions(SourceError):
     (applier migrate), or restore the missing binary logs on the source."""
 
 
+class SourceBehind(LinkLost):
+    """The source {place} does not have everything that was already received: {detail}. It is a replica that may still
+    get it."""
+
+
+class SourceDiverged(SourceError):
+    """The source {place} cannot take over: it lacks transactions that the target has or is going to get: {detail}. They
+    were lost at a failover, or this server belongs to another replication. Copy the data again (applier migrate),
+    or check the --source URLs."""
+
+
+class SourceChanged(LinkLost):
+    """The source is another server now, {place}, which logs other things: what was read of tables is read again."""
+
+
+# --- the relay log -------------------------------------------------------------------------------------
+
+
+class RelayLogTaken(PreflightFailed):
+    """Another applier uses the relay log in {directory}. Stop it first, or choose another --relay-log."""
+
+
+class RelayLogMismatch(PreflightFailed):
+    """The relay log in {directory} does not fit the target: before {file} the target lacks transactions {missing}.
+    It was written for another target, or this one was restored from a backup. Choose another --relay-log, or
+    remove its files: what is missing is then received again."""
+
+
+class RelayLogFailed(ApplierError):
+    """The relay log {file} cannot be used: {detail}. What was received before is applied. Mend the disk and start
+    again."""
+
+    exit_code = 75
+
+
+class RelayLogCorrupt(DataError):
+    """The relay log is damaged at {file}:{offset}: {detail}. Nothing from there on was applied. Check the disk, remove
+    the files of the relay log in {directory} and start again: what the target lacks is received again."""
+
+
 # --- the target ----------------------------------------------------------------------------------------
 
 

@@ -46,6 +46,8 @@ from writeset.buckets import BucketIndex
 
 log = logging.getLogger(__name__)
 
+WORKERS: Final = 8
+GROUP_WORKERS: Final = 3  # more only make groups smaller: measured on two cores
 BATCHES_MAX: Final = 256  # between reader and decoders: small at low load, where a batch is one transaction
 INTERPRETER_BYTES: Final = 64 << 20  # of the process, beside queues and buffers: 55 MiB were seen
 # How much of the budget may be held before a stage begins with more: the earlier the stage, the less.
@@ -53,11 +55,16 @@ READ_SHARE: Final = 0.5
 DECODE_SHARE: Final = 0.75
 
 
+def default_workers(group_transactions: int) -> int:
+    """Sessions on the target where the user does not say."""
+    return WORKERS if group_transactions == 1 else GROUP_WORKERS
+
+
 @dataclass(frozen=True, slots=True)
 class PipelineSettings:
     """How wide the flow is. Sizes in bytes."""
 
-    workers: int = 8
+    workers: int = WORKERS
     decoders: int = 4
     ordered: bool = True
     group: GroupLimits = GroupLimits()
@@ -111,6 +118,7 @@ class Pipeline:
         until: GtidSet | None = None,
         groups: Groups | None = None,
         packet_bytes_max: int = 64 << 20,
+        selection: Schemas | None = None,
     ) -> None:
         """`groups` is needed unless settings.gtid_mode is KEPT; `packet_bytes_max`: the target's max_allowed_packet.
 
@@ -118,7 +126,6 @@ class Pipeline:
         self.settings = settings
         self.stopping = threading.Event()
         self.failure: ApplierError | None = None
-        selection: Schemas | None = None,
         self._failed_at: int | None = None
         self._lock = threading.Lock()
         self.clock = Clock(ordered=settings.ordered)
@@ -143,6 +150,7 @@ class Pipeline:
             part_bytes_max=settings.part_bytes_max,
             budget=self.budget,
             used_max=int(limit * READ_SHARE),
+            selection=selection,
         )
         self.dependencies = Dependencies(
             BucketIndex(),
@@ -150,7 +158,6 @@ class Pipeline:
             row_by_row=settings.group.transactions_max > 1,
         )
         encoder = UnitEncoder(packet_bytes_max=packet_bytes_max, narrow=not settings.idempotent)
-            selection=selection,
         self.schedule_times = LogHistogram()
         self.barriers = [0] * len(counting.REASONS)
         self.recorder = _recorder(settings)

@@ -22,6 +22,7 @@ from applier.events.query import parse_query
 from applier.events.scheduling import (
     changes_schema,
     clear_failure,
+    end_position,
     gtid_ranges,
     keep_first,
     last_commit_microseconds,
@@ -29,6 +30,7 @@ from applier.events.scheduling import (
 )
 from applier.observe.histogram import LogHistogram
 from applier.observe.lag import CommitTimes
+from applier.selection import Schemas
 from applier.target.schema import Catalog
 from scheduler.budget import MemoryBudget
 from scheduler.queues import BoundedQueue
@@ -41,12 +43,32 @@ READ_TIMEOUT_SECONDS: Final = 0.25  # how soon a stop is noticed on a silent lin
 
 
 class Stream(Protocol):
-    """Where the bytes come from: a dump session, or files."""
+    """Where the bytes come from: a dump session, or the relay log."""
 
-    def read_into(self, buffer: memoryview, timeout_seconds: float) -> int: ...
+    @property
+    def packets(self) -> bool:
+        """The bytes are protocol packets; else they are events, one behind the other."""
+
+    def read_into(self, buffer: memoryview, timeout_seconds: float) -> int:
+        """Raises LinkLost, and ReceivingEnded when nothing more can come."""
+
     def has_more(self) -> bool: ...
     def refusal(self, code: int, message: str) -> ApplierError: ...
+    def explained(self, failure: ApplierError) -> ApplierError:
+        """What bad bytes of this stream mean to the operator."""
+
+    def reached(self, sequence_number: int) -> None:
+        """Everything read so far belongs to transactions up to this one."""
+
     def close(self) -> None: ...
+
+
+class ReceivingEnded(Exception):
+    """Whoever fills the stream has ended with `error`; everything before that has been read."""
+
+    def __init__(self, error: ApplierError) -> None:
+        self.error = error
+        super().__init__(str(error))
 
 
 class Reader:
@@ -63,11 +85,13 @@ class Reader:
         stopping: threading.Event,
         backoff: Callable[[], Backoff] = Backoff,
         part_bytes_max: int = 8 << 20,
+        selection: Schemas | None = None,
         budget: MemoryBudget,
         used_max: int,
     ) -> None:
         """Nothing is read while more than `used_max` bytes of the budget are held and batches are in flight."""
         self._open_stream = open_stream
+        self._selection = selection
         self._output = output
         self._catalog = catalog
         self._until = until
@@ -100,12 +124,15 @@ class Reader:
                 assembler = StreamAssembler(
                     self.received,
                     self.next_sequence_number,
+                    packets=self._stream.packets,
                     batch_number=self.batches,
                     part_bytes_max=self._part_bytes_max,
                     source_epoch=self.reconnects << 32,  # source numbers do not compare across connections
                     budget=self._budget,
                 )
                 self._read(assembler, backoff)
+            except ReceivingEnded as end:
+                self._end_with(end.error)
             except (LinkLost, Unreachable) as error:
                 if self._done():
                     return
@@ -149,6 +176,7 @@ class Reader:
                 self.times.observe(time.monotonic() - begin)
                 self._hand_out(batch)
                 begin = time.monotonic()
+            stream.reached(assembler.next_sequence_number - 1)
             self.file, self.position = assembler.file, assembler.position
             if self.next_sequence_number > begun or self.last_read_monotonic - opened > STABLE_SECONDS:
                 backoff.reset()
@@ -164,19 +192,39 @@ class Reader:
             self._cut_at_until(batch, self._until, before)
         if len(batch):
             self.next_sequence_number = next_sequence_number(batch)
-            self.marks.add(self.next_sequence_number - 1, last_commit_microseconds(batch))
+            self.marks.add(
+                self.next_sequence_number - 1,
+                last_commit_microseconds(batch),
+                (batch.file, end_position(batch, len(batch) - 1)),
+            )
             if changes_schema(batch):
+                if self._selection is not None:
+                    self._selection.note(batch)
                 self._catalog.note_ddl(batch.last_sequence_number, tables_changed_last(batch))
         self.batches += 1
+        failure = self._explained(batch)
         refusal = self._refusal(batch)
-        if refusal is not None:
+        if refusal is not None or failure is not batch.failure:
             clear_failure(batch)
         batch.enter()
         self._output.put(batch, batch.memory_bytes)
         if refusal is not None:
             raise refusal
+        if failure is not batch.failure and failure is not None:
+            self._end_with(failure)
         if batch.failure is not None:  # raised by the scheduler once everything before it is applied
             self._ended = True
+
+    def _end_with(self, error: ApplierError) -> None:
+        """Nothing more comes; everything before is applied first."""
+        last = Batch(self.batches, failure=error)
+        self.batches += 1
+        self._output.put(last, last.memory_bytes)
+        self._ended = True
+
+    def _explained(self, batch: Batch) -> ApplierError | None:
+        failure, stream = batch.failure, self._stream
+        return failure if failure is None or stream is None else stream.explained(failure)
 
     def _refusal(self, batch: Batch) -> LinkLost | None:
         """An error of the source that only means: connect again (it is shutting down, our session was killed …)."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,23 +19,23 @@ import pymysql
 from applier.address import ServerAddress
 from applier.backoff import Backoff
 from applier.connection import connect
-from applier.errors import LinkLost, TargetLost, Unreachable
+from applier.errors import LinkLost, SourceChanged, TargetLost, Unreachable
 from applier.events.gtid import GtidSet
 from applier.pipeline import Pipeline
 from applier.preflight import Requirements, preflight
+from applier.reader import Stream
 from applier.settings import RunSettings
-from applier.source.dump import FromGtids
+from applier.source.failover import CASCADES_LOGGED_SINCE, Candidate, SourceFacts, Sources, one_line
 from applier.source.position import source_position
 from applier.source.registration import ReplicaIdentity, server_version
-from applier.source.stream import DumpStream
-from applier.target.checkpoint import Checkpoint, GtidMode
+from applier.source.relay.session import Relaying
+from applier.target.checkpoint import Checkpoint, GtidMode, applied_before
 from applier.target.groups import Groups
 from applier.target.keys import TargetKeys
 
 log = logging.getLogger(__name__)
 
 JOIN_SECONDS = 0.2
-CASCADES_LOGGED_SINCE = (9, 6)  # from this version on a foreign key's cascade is in the binary log
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,13 @@ class Replay:
         self.aborted = False
         self.reached_the_end = False  # the wanted end, not a drain
         self._progress_at_failure = 0
-        self._source_logs_cascades = False
-        self._images_may_lack_columns = False
+        self._facts = SourceFacts()
+        self._relaying: Relaying | None = None
+        self.sources = Sources(
+            [settings.source, *settings.standby_sources],
+            on_use=self._source_used,
+            verify=settings.relay_log is not None,
+        )
 
     # --- control ---------------------------------------------------------------------------------
 
@@ -116,6 +121,11 @@ class Replay:
             self.pipeline.abort()
 
     @property
+    def relaying(self) -> Relaying | None:
+        """The relay log of this run, once it has one."""
+        return self._relaying
+
+    @property
     def stopping(self) -> bool:
         """It was asked to end."""
         return self._stopping.is_set()
@@ -128,14 +138,23 @@ class Replay:
 
     def run(self) -> Progress:
         """Returns when the wanted end is reached or after `drain`. Raises ApplierError."""
+        if self.settings.relay_log is None:
+            return self._run()
+        self._relaying = Relaying(self.settings.relay_log)
+        with contextlib.closing(self._relaying):
+            return self._run()
+
+    def _run(self) -> Progress:
         settings = self.settings
-        identity, until = self._prepare()
+        until = self._prepare()
         backoff = Backoff(attempts_max=settings.reconnect_attempts_max)
         while not self._stopping.is_set():
             try:
-                self._run_once(identity, until)
+                self._run_once(until)
                 self.reached_the_end = not self._stopping.is_set()
                 break
+            except SourceChanged as change:
+                log.warning("reading tables again", extra={"detail": str(change)})
             except (LinkLost, Unreachable) as error:
                 if self._stopping.is_set():
                     break
@@ -147,35 +166,52 @@ class Replay:
                     raise TargetLost(attempts=backoff.attempts, detail=str(error)) from error
         return self.progress()
 
-    def _prepare(self) -> tuple[ReplicaIdentity, GtidSet | None]:
-        settings = self.settings
+    def _prepare(self) -> GtidSet | None:
+        """Chooses the source, checks both sides; what to apply, None: everything that ever comes."""
+        settings, sources = self.settings, self.sources
         if settings.pipeline.record_schedule is not None:  # one recording for all pipelines of this run
             settings.pipeline.record_schedule.unlink(missing_ok=True)
-        with _connected(settings.source) as source, _connected(settings.target) as target:
-            if settings.check:
-                report = preflight(source, target, Requirements(gtids=settings.pipeline.gtid_mode.value))
-                for finding in report.warnings:
-                    log.warning("check", extra={"finding": finding.name, "detail": finding.detail})
-                report.raise_on_failure()
-            with target.cursor() as cursor:
-                cursor.execute("SELECT @@GLOBAL.server_id")
-                (target_server_id,) = cursor.fetchone()
-            with source.cursor() as cursor:
-                cursor.execute("SELECT VERSION(), @@GLOBAL.binlog_row_image")
-                version, row_image = cursor.fetchone()
-                self._source_logs_cascades = server_version(version) >= CASCADES_LOGGED_SINCE
-                self._images_may_lack_columns = row_image != "FULL"
-            identity = ReplicaIdentity.choose(
-                source, settings.source, [int(target_server_id)], settings.server_id
-            )
-            until = None
-            if settings.until_gtid_set is not None:
-                until = GtidSet.parse(settings.until_gtid_set)
-            elif settings.stop_at_end:
-                until = source_position(source, settings.source).executed
-            return identity, until
+        with _connected(settings.target) as target:
+            executed, sources.foreign = applied_before(target, settings.pipeline.gtid_mode, settings.channel)
+            received = executed if self._relaying is None else self._relaying.take_over(executed)
+            address = sources.choose(received)
+            with _connected(address) as source:
+                if settings.check:
+                    wanted = Requirements(
+                        gtids=settings.pipeline.gtid_mode.value, received=one_line(received)
+                    )
+                    report = preflight(source, target, wanted)
+                    for finding in report.warnings:
+                        log.warning("check", extra={"finding": finding.name, "detail": finding.detail})
+                    report.raise_on_failure()
+                with target.cursor() as cursor:
+                    cursor.execute("SELECT @@GLOBAL.server_id")
+                    (target_server_id,) = cursor.fetchone()
+                with source.cursor() as cursor:
+                    cursor.execute("SELECT VERSION(), @@GLOBAL.binlog_row_image")
+                    version, row_image = cursor.fetchone()
+                self._facts = SourceFacts(
+                    server_version(version) >= CASCADES_LOGGED_SINCE, row_image == "FULL"
+                )
+                sources.identity = ReplicaIdentity.choose(
+                    source, address, [int(target_server_id)], settings.server_id
+                )
+                if settings.until_gtid_set is not None:
+                    return GtidSet.parse(settings.until_gtid_set)
+                return source_position(source, address).executed if settings.stop_at_end else None
 
-    def _run_once(self, identity: ReplicaIdentity, until: GtidSet | None) -> None:
+    def _source_used(self, candidate: Candidate) -> None:
+        """Before anything is read from a source: what it logs decides about the keys of its transactions."""
+        facts = self._facts.and_of(candidate.facts)
+        if facts == self._facts:
+            return
+        if self._relaying is not None and self._relaying.receiver is not None:
+            self._relaying.save_facts(facts)
+        self._facts = facts
+        if self.pipeline is not None:
+            self.pipeline.fail(SourceChanged(role="source", place=candidate.address.place))
+
+    def _run_once(self, until: GtidSet | None) -> None:
         settings = self.settings
         mode = settings.pipeline.gtid_mode
         with Checkpoint(settings.target, mode, settings.channel) as checkpoint:
@@ -189,31 +225,36 @@ class Replay:
                 if mode is GtidMode.KEPT
                 else Groups(checkpoint, executed, net_changes=settings.pipeline.net_changes)
             )
-            self._run_pipeline(identity, executed, until, groups, checkpoint.packet_bytes_max())
+            self._run_pipeline(executed, until, groups, checkpoint.packet_bytes_max())
 
     def _run_pipeline(
         self,
-        identity: ReplicaIdentity,
         executed: GtidSet,
         until: GtidSet | None,
         groups: Groups | None,
         packet_bytes_max: int,
     ) -> None:
         settings = self.settings
+        open_stream: Callable[[GtidSet], Stream] = self.sources.open
+        if self._relaying is not None:
+            self._facts = self._relaying.start(self.sources.open, executed, self._facts)
+            open_stream = self._relaying.open_stream
+        facts = self._facts
         with TargetKeys(
             settings.target,
-            source_logs_cascades=self._source_logs_cascades,
-            images_may_lack_columns=self._images_may_lack_columns,
+            source_logs_cascades=facts.logs_cascades,
+            images_may_lack_columns=not facts.full_images,
         ) as keys:
             pipeline = Pipeline(
                 settings.pipeline,
-                open_stream=lambda received: DumpStream.open(settings.source, FromGtids(received), identity),
+                open_stream=open_stream,
                 target=settings.target,
                 read_table=keys.read_table,
                 executed=executed,
                 until=until,
                 groups=groups,
                 packet_bytes_max=packet_bytes_max,
+                selection=settings.selection,
             )
             if groups is not None:
                 groups.start()
@@ -221,14 +262,21 @@ class Replay:
             pipeline.start()
             if self._stopping.is_set():  # asked to stop while we were starting
                 pipeline.abort() if self.aborted else pipeline.drain()
+            if self._facts != facts:  # the receiver has found another source meanwhile
+                pipeline.fail(SourceChanged(role="source", place=self.sources.address.place))
             while not pipeline.join(JOIN_SECONDS):
-                pass
+                self._purge_relay_log(pipeline)
+            self._purge_relay_log(pipeline)
             self._earlier = progress_of(pipeline).after(self._earlier)
             self.pipeline = None
             if groups is not None:
                 groups.end()
         if pipeline.failure is not None and not self.aborted:
             raise pipeline.failure
+
+    def _purge_relay_log(self, pipeline: Pipeline) -> None:
+        if self._relaying is not None:
+            self._relaying.purge(pipeline.clock.low_water_mark)
 
 
 @contextlib.contextmanager
@@ -241,4 +289,3 @@ def _connected(address: ServerAddress) -> Iterator[pymysql.Connection[Any]]:
     finally:
         with contextlib.suppress(pymysql.err.MySQLError, OSError):
             connection.close()
-                selection=settings.selection,

@@ -52,6 +52,8 @@ def _capture(backlog: Backlog, path: Path) -> None:
 class CapturedStream:
     """A stream as the reader wants it, from a captured file."""
 
+    packets = True
+
     def __init__(self, path: Path) -> None:
         self._file = FileIO(path)
         self._left = os.fstat(self._file.fileno()).st_size
@@ -68,6 +70,12 @@ class CapturedStream:
     def refusal(self, code: int, message: str) -> ApplierError:
         """What an error packet in the capture stands for."""
         return SourceError(detail=f"{message} ({code})")
+
+    def explained(self, failure: ApplierError) -> ApplierError:
+        return failure
+
+    def reached(self, sequence_number: int) -> None:
+        """Nothing is kept that could go."""
 
     def close(self) -> None:
         self._file.close()

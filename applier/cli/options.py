@@ -15,22 +15,31 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 DEFAULTS_FILE = "defaults_file"
 
 
-def address_option(role: Role) -> Callable[[Command], Command]:
-    """`--source` or `--target`: a URL that arrives at the command as a ServerAddress."""
+def address_option(role: Role, *, several: bool = False) -> Callable[[Command], Command]:
+    """`--source` or `--target`: a URL that arrives at the command as a ServerAddress.
 
-    def parse(context: click.Context, parameter: click.Parameter, url: str) -> ServerAddress:
-        return parse_url(url, role, defaults_file=context.params.get(DEFAULTS_FILE))
+    `several`: given once or more, in the environment variable apart by blanks, and arrives as a tuple."""
 
+    def parse(
+        context: click.Context, parameter: click.Parameter, value: str | tuple[str, ...]
+    ) -> ServerAddress | tuple[ServerAddress, ...]:
+        defaults_file = context.params.get(DEFAULTS_FILE)
+        if isinstance(value, str):
+            return parse_url(value, role, defaults_file=defaults_file)
+        return tuple(parse_url(url, role, defaults_file=defaults_file) for url in value)
+
+    more = " Given again: where to go on when it is lost, a server with the same GTIDs." if several else ""
     return click.option(
         f"--{role}",
         role,
         required=True,
+        multiple=several,
         metavar="URL",
         envvar=f"APPLIER_{role.upper()}",
         show_envvar=True,
         callback=parse,
         help=f"The {role}: mysql://user@host:port. Its password comes from APPLIER_{role.upper()}_PASSWORD, MYSQL_PWD, "
-        "an option file or a prompt.",
+        f"an option file or a prompt.{more}",
     )
 
 

@@ -19,10 +19,12 @@ import click
 
 from applier.address import ServerAddress
 from applier.cli.live import report_progress
+from applier.cli.observing import Watching, causes_text, lingering, watched, watching_options
 from applier.cli.options import address_option, defaults_file_option
-from applier.pipeline import PipelineSettings
+from applier.pipeline import GROUP_WORKERS, WORKERS, PipelineSettings, default_workers
 from applier.replay import Replay
 from applier.settings import RunSettings
+from applier.source.relay.session import RelaySettings
 from scheduler.grouping import GroupLimits
 
 log = logging.getLogger(__name__)
@@ -30,15 +32,14 @@ log = logging.getLogger(__name__)
 
 @click.command()
 @defaults_file_option
-@address_option("source")
+@address_option("source", several=True)
 @address_option("target")
 @click.option(
     "--workers",
     type=click.IntRange(1, 256),
-    default=8,
     envvar="APPLIER_WORKERS",
     show_envvar=True,
-    help="Sessions on the target.",
+    help=f"Sessions on the target.  [default: {WORKERS}, with groups {GROUP_WORKERS}]",
 )
 @click.option(
     "--decoders",
@@ -153,12 +154,37 @@ log = logging.getLogger(__name__)
     show_envvar=True,
     help="Write there what ran when and which keys it touched (as hashes), to prove or study the schedule.",
 )
+@click.option(
+    "--relay-log",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    envvar="APPLIER_RELAY_LOG",
+    show_envvar=True,
+    help="Receive at the source's speed into files there, and apply from them: the source may purge what it has sent.",
+)
+@click.option(
+    "--relay-log-max-size",
+    type=click.IntRange(1),
+    default=128,
+    envvar="APPLIER_RELAY_LOG_MAX_SIZE",
+    show_envvar=True,
+    help="MiB in a relay log file before the next is begun.",
+)
+@click.option(
+    "--relay-log-space-limit",
+    type=click.IntRange(0),
+    default=0,
+    envvar="APPLIER_RELAY_LOG_SPACE_LIMIT",
+    show_envvar=True,
+    help="MiB in all relay log files together before receiving waits for the target; 0: no limit but the disk.",
+)
+@watching_options
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
 def run(
     defaults_file: str | None,
-    source: ServerAddress,
+    source: tuple[ServerAddress, ...],
     target: ServerAddress,
-    workers: int,
+    workers: int | None,
     decoders: int,
     commit_order: str,
     group_transactions: int,
@@ -177,6 +203,12 @@ def run(
     reconnect_attempts: int,
     check_first: bool,
     record_schedule: Path | None,
+    relay_log: Path | None,
+    relay_log_max_size: int,
+    relay_log_space_limit: int,
+    http: tuple[str, int] | None,
+    ready_lag_max: float | None,
+    http_linger: float,
     as_json: bool,
 ) -> None:
     """Replay the source's binary log into the target, from what the target has executed, until stopped.
@@ -188,10 +220,11 @@ def run(
     if hand_over and (not stop_at_end or target_gtids != "preserve"):
         raise click.UsageError("--hand-over needs --stop-at-end and --target-gtids preserve")
     settings = RunSettings(
-        source=source,
+        source=source[0],
+        standby_sources=source[1:],
         target=target,
         pipeline=PipelineSettings(
-            workers=workers,
+            workers=workers or default_workers(group_transactions),
             decoders=decoders,
             ordered=commit_order == "strict",
             group=GroupLimits(group_transactions, group_bytes, group_milliseconds / 1000),
@@ -208,17 +241,26 @@ def run(
         server_id=server_id,
         reconnect_attempts_max=reconnect_attempts,
         check=check_first,
+        relay_log=None
+        if relay_log is None
+        else RelaySettings(relay_log, relay_log_max_size << 20, relay_log_space_limit << 20),
     )
     replay = Replay(settings)
     started = time.monotonic()
-    with drained_by_signals(replay), report_progress(replay.progress):
+    with (
+        watched(replay, Watching(http, ready_lag_max)) as observer,
+        drained_by_signals(replay),
+        lingering(observer, http_linger),
+        report_progress(replay.progress),
+    ):
         summary = replay.run()
     if replay.aborted:
         raise click.Abort
     seconds = time.monotonic() - started
-    take_over = hand_over_statements(source) if hand_over and replay.reached_the_end else ""
+    take_over = hand_over_statements(replay.sources.address) if hand_over and replay.reached_the_end else ""
     if as_json:
-        facts = dataclasses.asdict(summary) | {"seconds": round(seconds, 3)}
+        causes = [dataclasses.asdict(share) for share in observer.causes(whole_run=True)]
+        facts = dataclasses.asdict(summary) | {"seconds": round(seconds, 3), "causes": causes}
         json.dump(facts | ({"hand_over": take_over} if hand_over else {}), sys.stdout)
         print()
     else:
@@ -228,6 +270,8 @@ def run(
             f"({rate:,.0f} transactions/s), {summary.retries} retries, {summary.reconnects} reconnects",
             err=True,
         )
+        if held := causes_text(observer):
+            click.echo(f"held up by: {held}", err=True)
         if take_over:
             click.echo(take_over)
 

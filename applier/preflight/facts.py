@@ -27,13 +27,15 @@ class Requirements:
     `gtids`: *kept*, each transaction commits under its source's GTID; *purged*, groups commit without a
     binary log and their GTIDs are added with gtid_purged; *own*, the target makes its own (for the
     last two progress rows tell what is applied). `allow_errant`, `allow_downstream`: a
-    warning instead of a failure. `verify`: the data will be compared, so both accounts need SELECT.
+    warning instead of a failure. `verify`: the data will be compared, so both accounts need SELECT. `received`:
+    GTIDs that the source need not have any more, beside those that the target has.
     """
 
     gtids: GtidUse = "kept"
     verify: bool = False
     allow_errant: bool = False
     allow_downstream: bool = False
+    received: str = ""
 
 
 @dataclass(frozen=True, slots=True)

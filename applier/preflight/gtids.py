@@ -59,6 +59,7 @@ def errant(it: Situation) -> Iterable[Finding]:
 def purged(it: Situation) -> Iterable[Finding]:
     """Transactions that the target lacks and that the source's log no longer has."""
     gone = it.subtract(it.source.variable("gtid_purged").replace("\n", ""), it.target_executed)
+    gone = it.subtract(gone, it.requirements.received)
     if gone:
         yield failure(
             "gtids.purged",

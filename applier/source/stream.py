@@ -40,6 +40,8 @@ FIRST_READ_BYTES = 16384
 class DumpStream:
     """One dump session. A single thread reads; any thread may close. Made by `open`."""
 
+    packets = True
+
     def __init__(self, connection: Connection[Any], address: ServerAddress) -> None:
         self.address = address
         self._connection = connection
@@ -126,6 +128,13 @@ class DumpStream:
     def refusal(self, code: int, message: str) -> ApplierError:
         """The error that an error packet in the middle of the log stands for."""
         return source_error(self.address, code, message)
+
+    def explained(self, failure: ApplierError) -> ApplierError:
+        """Bad bytes of the link or of the source say themselves what they are."""
+        return failure
+
+    def reached(self, sequence_number: int) -> None:
+        """Nothing is kept here that could go."""
 
     def close(self) -> None:
         """End the session; a reader blocked in another thread gets LinkLost at once. May be called twice."""

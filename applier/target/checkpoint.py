@@ -22,6 +22,7 @@ import threading
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
+from uuid import UUID
 
 import pymysql
 
@@ -31,6 +32,7 @@ from applier.errors import ChannelTaken, LinkLost, PreflightFailed, UsageError
 from applier.events.batch import Batch
 from applier.events.gtid import GtidSet
 from applier.events.scheduling import gtid_ranges
+from applier.source.failover import of_server
 from applier.target.session import query_packet
 from scheduler.grouping import Unit
 
@@ -115,8 +117,6 @@ class Checkpoint:
         if missing:
             self._value("SET GLOBAL gtid_purged = %s", "+" + missing)
 
-    def skip(self, gtids: GtidSet) -> None:
-        """Makes transactions that the target does not have count as applied. Raises LinkLost, PreflightFailed."""
     def start_from(self, gtids: GtidSet) -> None:
         """Makes exactly these count as applied: the target's data is a copy that shows them. For OWN only.
 
@@ -127,6 +127,8 @@ class Checkpoint:
         )
         self._value(update, str(gtids), self.channel, self.owner)
 
+    def skip(self, gtids: GtidSet) -> None:
+        """Makes transactions that the target does not have count as applied. Raises LinkLost, PreflightFailed."""
         missing = gtids - self.executed()
         if not missing:
             return
@@ -203,6 +205,26 @@ class Checkpoint:
             if connection is not None:
                 with contextlib.suppress(pymysql.err.MySQLError, OSError):
                     connection.close()
+
+
+def applied_before(target: Connection[Any], mode: GtidMode, channel: str) -> tuple[GtidSet, GtidSet]:
+    """What the target has, before a Checkpoint is made: everything, and what of it never came from a source.
+
+    Raises PyMySQL's errors."""
+    with target.cursor() as cursor:
+        cursor.execute("SELECT @@GLOBAL.gtid_executed, @@GLOBAL.server_uuid")
+        row = cursor.fetchone()
+        assert row is not None
+        executed, uuid = GtidSet.parse(str(row[0])), UUID(str(row[1]))
+        if mode is GtidMode.KEPT:
+            return executed, of_server(executed, uuid)
+        progress = GtidSet()
+        with contextlib.suppress(pymysql.err.MySQLError):  # there is no such table before the first run
+            cursor.execute(f"SELECT executed FROM {SCHEMA}.progress WHERE channel = %s", (channel,))
+            found = cursor.fetchone()
+            progress = GtidSet.parse(str(found[0])) if found else progress
+    foreign = executed - progress if mode is GtidMode.OWN else of_server(executed, uuid)
+    return executed | progress, foreign
 
 
 @dataclass(frozen=True, slots=True)
