@@ -40,6 +40,7 @@ class Counts:
     rows_saved: int = 0
     touches: int = 0
     source_reconnects: int = 0
+    rolled_back: int = 0  # units, because they held what an earlier one needed
     retries: Counter[str] = field(default_factory=Counter)
     barriers: Counter[str] = field(default_factory=Counter)
     checkpoints: Counter[str] = field(default_factory=Counter)
@@ -60,6 +61,7 @@ class Counts:
             self.rows_saved + other.rows_saved,
             self.touches + other.touches,
             self.source_reconnects + other.source_reconnects,
+            self.rolled_back + other.rolled_back,
             self.retries + other.retries,
             self.barriers + other.barriers,
             self.checkpoints + other.checkpoints,
@@ -92,6 +94,7 @@ def counts_of(pipeline: Pipeline) -> Counts:
         rows_saved=sum(state.rows_saved for state in states),
         touches=index.touch_total,
         source_reconnects=pipeline.reader.reconnects,
+        rolled_back=sum(state.rolled_back_for_others for state in states),
         retries=retries,
         barriers=Counter(dict(zip(REASONS, pipeline.barriers, strict=True))),
         checkpoints=Counter(index.checkpoints),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,21 +23,33 @@ from scheduler.grouping import Unit
 
 WINDOW_SECONDS: Final = 60.0
 SLICES: Final = 12
-NAMES_MAX: Final = 4096
+ROWS_MAX: Final = 4096
 FOUND_MAX: Final = 1024
 VALUE_CHARACTERS_MAX: Final = 40
-OTHER_ROWS: Final = ("", "")  # not found: coarse keys, or a bound that the source gave
+OTHER_ROWS_TEXT: Final = "(other rows)"
 
 ColumnNames = Callable[[str, str], Sequence[str] | None]
 
 
 @dataclass(frozen=True, slots=True)
+class Row:
+    """A row by its key: (column's position from 0, its name if the log has it, its value). No key: any row of the
+    table. No table: it could not be found, as with coarse keys or a bound that the source gave."""
+
+    schema: str = ""
+    table: str = ""
+    key: tuple[tuple[int, str | None, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
-    """What a unit waits for. `table` and `key` are empty for a barrier."""
+    """What a unit waits for."""
 
     cause: Cause
-    table: str = ""
-    key: str = ""
+    row: Row = Row()
+
+
+OTHER_ROWS: Final = Row()
 
 
 class HotKeys:
@@ -45,11 +57,11 @@ class HotKeys:
 
     def __init__(self, column_names: ColumnNames = lambda schema, table: None) -> None:
         self.column_names = column_names
-        self.run: Counter[tuple[str, str]] = Counter()  # (table, key), over the whole run
+        self.run: Counter[Row] = Counter()  # over the whole run
         self.causes: Counter[Cause] = Counter()  # since the last `restart_causes`
         self._found: OrderedDict[int, Hold] = OrderedDict()  # by first sequence number of the waiting unit
-        self._names: OrderedDict[int, tuple[str, str]] = OrderedDict()  # by hash of the row's first key
-        self._slices: deque[tuple[float, Counter[tuple[str, str]]]] = deque(maxlen=SLICES)
+        self._rows: OrderedDict[int, Row] = OrderedDict()  # by hash of the row's first key
+        self._slices: deque[tuple[float, Counter[Row]]] = deque(maxlen=SLICES)
 
     def look(self, states: Sequence[WorkerState], now: float) -> None:
         """Notes whom the workers wait for; looks one of them up that is not known yet."""
@@ -72,14 +84,14 @@ class HotKeys:
 
     def top(self, count: int, now: float) -> tuple[HotKey, ...]:
         """Of the last minute."""
-        total: Counter[tuple[str, str]] = Counter()
+        total: Counter[Row] = Counter()
         for began, counts in tuple(self._slices):
             if now - began <= WINDOW_SECONDS:
                 total.update(dict(counts))
-        return _ranked(total, count)
+        return self._ranked(total, count)
 
     def top_of_run(self, count: int) -> tuple[HotKey, ...]:
-        return _ranked(Counter(dict(self.run)), count)
+        return self._ranked(Counter(dict(self.run)), count)
 
     def restart_causes(self) -> Counter[Cause]:
         """What was counted since the last call."""
@@ -90,15 +102,14 @@ class HotKeys:
         self.causes[hold.cause] += 1
         if hold.cause is Cause.BARRIER:
             return
-        name = (hold.table, hold.key)
+        row = hold.row
         if not self._slices or now - self._slices[-1][0] >= WINDOW_SECONDS / SLICES:
             self._slices.append((now, Counter()))
         slice_counts = self._slices[-1][1]
-        if name not in slice_counts and len(slice_counts) >= NAMES_MAX:
-            name = OTHER_ROWS
-        slice_counts[name] += 1
-        if name in self.run or len(self.run) < NAMES_MAX:
-            self.run[name] += 1
+        if row not in slice_counts and len(slice_counts) >= ROWS_MAX:
+            row = OTHER_ROWS
+        slice_counts[row] += 1
+        self.run[row if row in self.run or len(self.run) < ROWS_MAX else OTHER_ROWS] += 1
 
     def _look_up(self, unit: Unit[Batch], sequence_number: int, states: Sequence[WorkerState]) -> Hold | None:
         for state in states:
@@ -124,44 +135,54 @@ class HotKeys:
         last = held.slices[-1]
         if ends_index(last.batch, last.end - 1):
             return Hold(Cause.BARRIER)
-        return Hold(Cause.HOT_KEY, *OTHER_ROWS)
+        return Hold(Cause.HOT_KEY)
 
-    def _name(self, batch: Batch, row: int) -> Hold:
-        table_map, plan = batch.tables[table_of(batch, row)]
-        table = str(table_map)
+    def _name(self, batch: Batch, number: int) -> Hold:
+        table_map, plan = batch.tables[table_of(batch, number)]
+        schema, table = table_map.schema, table_map.table
         if plan.keyless:
-            return Hold(Cause.NO_PRIMARY_KEY, table)
+            return Hold(Cause.NO_PRIMARY_KEY, Row(schema, table))
         if not plan.has_identity:
-            return Hold(Cause.HOT_KEY, table)
-        first_key = row_touches(batch, row)[0][0]
-        name = self._names.get(first_key)
-        if name is None:
-            name = self._names[first_key] = (table, self._key_text(batch, row))
-            if len(self._names) > NAMES_MAX:
-                self._names.popitem(last=False)
-        return Hold(Cause.HOT_KEY, *name)
+            return Hold(Cause.HOT_KEY, Row(schema, table))
+        first_key = row_touches(batch, number)[0][0]
+        row = self._rows.get(first_key)
+        if row is None:
+            row = self._rows[first_key] = Row(schema, table, tuple(_key_of(batch, number)))
+            if len(self._rows) > ROWS_MAX:
+                self._rows.popitem(last=False)
+        return Hold(Cause.HOT_KEY, row)
 
-    def _key_text(self, batch: Batch, row: int) -> str:
-        """`w_id=3, d_id=1`."""
-        _, table_map, before, after = row_cells(batch, row)
-        cells = before if before is not None else after
-        plan = batch.tables[table_of(batch, row)][1]
-        names = self.column_names(table_map.schema, table_map.table)
+    def _ranked(self, counts: Counter[Row], count: int) -> tuple[HotKey, ...]:
+        total = counts.total()
+        return tuple(
+            HotKey(
+                f"{row.schema}.{row.table}" if row.table else OTHER_ROWS_TEXT,
+                self._key_text(row),
+                round(seen / total, 4),
+                seen,
+            )
+            for row, seen in counts.most_common(count)
+        )
+
+    def _key_text(self, row: Row) -> str:
+        """`w_id=3, d_id=1`; the names come from the target where the log has none."""
+        if not row.key:
+            return ""
+        known = self.column_names(row.schema, row.table) or ()
         parts = []
-        for part in plan.definition.keys[0].columns:
-            at = part.position
-            if cells is None or at >= len(cells) or cells[at][0] != CellState.PRESENT:
-                continue
-            column = table_map.columns[at]
-            label = column.label if column.name or not names or at >= len(names) else names[at]
-            value = str(decode_value(column, cells[at][1]))
-            parts.append(f"{label}={value[:VALUE_CHARACTERS_MAX]}")
+        for position, name, value in row.key:
+            label = name or (known[position] if position < len(known) else f"@{position + 1}")
+            parts.append(f"{label}={value}")
         return ", ".join(parts)
 
 
-def _ranked(counts: Counter[tuple[str, str]], count: int) -> tuple[HotKey, ...]:
-    total = counts.total()
-    return tuple(
-        HotKey(table or "(other rows)", key, round(seen / total, 4), seen)
-        for (table, key), seen in counts.most_common(count)
-    )
+def _key_of(batch: Batch, number: int) -> Iterator[tuple[int, str | None, str]]:
+    _, table_map, before, after = row_cells(batch, number)
+    cells = before if before is not None else after
+    assert cells is not None
+    plan = batch.tables[table_of(batch, number)][1]
+    for part in plan.definition.keys[0].columns:
+        at = part.position
+        if at < len(cells) and cells[at][0] == CellState.PRESENT:
+            column = table_map.columns[at]
+            yield at, column.name, str(decode_value(column, cells[at][1]))[:VALUE_CHARACTERS_MAX]

@@ -27,7 +27,7 @@ from applier.events.batch import Batch
 from applier.observe.causes import main_cause, shares_of
 from applier.observe.counts import Counts, counts_of
 from applier.observe.histogram import LogHistogram
-from applier.observe.hot_keys import HotKeys
+from applier.observe.hot_keys import OTHER_ROWS_TEXT, HotKeys
 from applier.observe.probes import SourceProbe, TargetProbe
 from applier.observe.recent import RecentEvents
 from applier.observe.sampling import Sampler
@@ -239,7 +239,7 @@ class Observer:
             Cause.BARRIER: self._barrier_detail(),
         }
         for row in reversed(self.hot_keys.top_of_run(10)):
-            keyless = row.key == "" and row.table != "(other rows)"
+            keyless = row.key == "" and row.table != OTHER_ROWS_TEXT
             cause = Cause.NO_PRIMARY_KEY if keyless else Cause.HOT_KEY
             details[cause] = f"{row.table} ({row.key})" if row.key else row.table
         return details

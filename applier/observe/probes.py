@@ -54,7 +54,7 @@ class Probe(threading.Thread):
         self._at: ServerAddress | None = None
         self._connection: Connection[Any] | None = None
         self._pings: deque[float] = deque(maxlen=PINGS_KEPT)
-        self._stop = threading.Event()
+        self._ending = threading.Event()
         self._wake = threading.Event()
 
     def __enter__(self) -> Self:
@@ -64,7 +64,7 @@ class Probe(threading.Thread):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
+        self._ending.set()
         self._wake.set()
         self.join(2 * ANSWER_SECONDS)
 
@@ -73,7 +73,7 @@ class Probe(threading.Thread):
         return min(tuple(self._pings), default=None)
 
     def run(self) -> None:
-        while not self._stop.is_set():
+        while not self._ending.is_set():
             try:
                 self.ask()
                 pause = self.pause_seconds
