@@ -62,6 +62,21 @@ def _names(context: click.Context, parameter: click.Parameter, value: str) -> tu
     is_flag=True,
     help="Nothing is written on either side: compare what is there, whatever the GTIDs.",
 )
+@click.option(
+    "--row-locks/--no-row-locks",
+    default=True,
+    help="Settle rows that keep changing under short shared locks on the source's.",
+)
+@click.option(
+    "--lock-seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    help="Longest time that rows of the source stay locked.",
+)
+@click.option("--repair", is_flag=True, help="Copy rows that differ from the source again.")
+@click.option(
+    "--log-repairs", is_flag=True, help="Into the target's binary log too, for replicas of the target."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
 @click.pass_context
 def verify(
@@ -79,12 +94,17 @@ def verify(
     rounds: int,
     allow_lock: bool,
     assume_quiesced: bool,
+    row_locks: bool,
+    lock_seconds: float,
+    repair: bool,
+    log_repairs: bool,
     as_json: bool,
 ) -> None:
-    """Compare the rows of source and target, at the same GTID position. The servers compute checksums, chunk
-    by chunk; only rows of chunks that differ are looked at, and listed by key.
+    """Compare the rows of source and target, at the same GTID position, while writes go on. The servers compute
+    checksums, chunk by chunk; only rows of chunks that differ are looked at, and listed by key.
 
-    Exit code 0 when identical, 4 when different, 75 when the two could not be read at the same position."""
+    Exit code 0 when identical or repaired, 4 when different, 75 when the two could not be read at the same
+    position."""
     if allow_lock and assume_quiesced:
         raise click.UsageError("--allow-lock and --assume-quiesced exclude each other")
     options = VerifyOptions(
@@ -96,6 +116,10 @@ def verify(
         rounds_max=rounds,
         allow_lock=allow_lock,
         assume_quiesced=assume_quiesced,
+        row_locks=row_locks,
+        lock_seconds=lock_seconds,
+        repair=repair,
+        log_repairs=log_repairs,
     )
     with _progress() as progress:
         report = compare(source, target, options, progress=progress)
@@ -140,11 +164,19 @@ def _show(report: VerifyReport) -> None:
             click.echo(_line(difference))
         if table.truncated:
             click.echo(f"{table.schema}.{table.table}: more rows differ than are listed")
+        if table.repair_error:
+            click.echo(f"{table.schema}.{table.table}: not repaired: {table.repair_error}")
         if table.unresolved:
             click.echo(f"{table.schema}.{table.table}: {table.unresolved} part(s) kept changing")
     for warning in report.warnings:
         click.echo(f"warning: {warning}")
-    state = {0: "identical", 4: "DIFFERENT", 75: "could not be compared at the same position"}
+    if report.rows_repaired:
+        click.echo(f"{report.rows_repaired:,} rows repaired")
+    state = {
+        0: "identical" if report.identical else "repaired",
+        4: "DIFFERENT",
+        75: "could not be compared at the same position",
+    }
     rate = report.rows / report.seconds if report.seconds else 0.0
     click.echo(
         f"{state[report.exit_code]}: {len(report.tables)} tables, {report.rows:,} rows "

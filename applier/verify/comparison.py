@@ -16,6 +16,7 @@ from applier.verify.report import Difference, Kind, TableReport
 from applier.verify.sessions import Pair, read
 
 Digests = dict[KeyValues, str]
+Surplus = dict[str, int]  # digest of a row: how much more often the source has it than the target
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ class Tally:
     chunks_different: int = 0
     rows_different: int = 0
     truncated: bool = False
+    rows_repaired: int = 0
+    repair_error: str = ""
     differences: list[Difference] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
     ended: float = 0.0
@@ -93,6 +96,8 @@ class Tally:
             unresolved,
             tuple(sorted(self.differences, key=_in_order)),
             round(max(0.0, self.ended - self.started), 3),
+            self.rows_repaired,
+            self.repair_error,
         )
 
 
@@ -173,24 +178,32 @@ class Comparer:
         if not chunk.table.key:
             if not self._exact:
                 return (chunk,)
-            self._list(tally, *self._keyless(pair, chunk.table))
+            surplus = self.surplus(pair, chunk.table)
+            rows = sum(map(abs, surplus.values()))
+            self.record(tally, rows, self.describe_surplus(pair, chunk.table, surplus, tally))
             return ()
-        unequal = self._unequal(pair, chunk)
+        unequal = self.unequal(pair, chunk)
         if not self._exact:
             if len(unequal.keys) > KEYS_REREAD_MAX:
                 return (chunk,)
             return (Part(chunk.table, keys=unequal.keys),) if unequal.keys else ()
-        self._match_respelt(pair, chunk.table, unequal)
-        self._list(tally, unequal.rows, self._described(pair, chunk.table, unequal))
+        described = self.describe(pair, chunk.table, unequal, tally)
+        self.record(tally, unequal.rows, described)
         return ()
 
-    def _unequal(self, pair: Pair, chunk: Part) -> Unequal:
+    def unequal(self, pair: Pair, chunk: Part) -> Unequal:
+        """Which rows of a chunk of a table with a key differ."""
         ours, theirs = (_digests(rows) for rows in pair.both(sql.rows_statement(chunk.table, chunk.where)))
         return Unequal(
             missing=[key for key in ours if key not in theirs],
             extra=[key for key in theirs if key not in ours],
             different=[key for key, digest in ours.items() if theirs.get(key, digest) != digest],
         )
+
+    def describe(self, pair: Pair, table: Table, unequal: Unequal, tally: Tally) -> list[Difference]:
+        """These rows, as many of them as there is room for in the report."""
+        self._match_respelt(pair, table, unequal)
+        return self._described(pair, table, unequal, self._room(tally))
 
     def _match_respelt(self, pair: Pair, table: Table, unequal: Unequal) -> None:
         if not (unequal.extra and any(key.folds for key in sql.key_columns(table))):
@@ -203,8 +216,7 @@ class Comparer:
                     unequal.respelt[key] = other
                     unmatched.remove(other)
 
-    def _described(self, pair: Pair, table: Table, unequal: Unequal) -> list[Difference]:
-        limit = self._options.differences_max
+    def _described(self, pair: Pair, table: Table, unequal: Unequal, limit: int) -> list[Difference]:
         respelt = set(unequal.respelt.values())
 
         def one(kind: Kind, key: KeyValues, columns: tuple[str, ...] = ()) -> Difference:
@@ -224,18 +236,21 @@ class Comparer:
         pairs = zip(table.columns, ours[0], theirs[0], strict=True)
         return tuple(column.name for column, our, their in pairs if our != their)
 
-    def _keyless(self, pair: Pair, table: Table) -> tuple[int, list[Difference]]:
-        """Rows of a table without a key: how often each stands on either side."""
+    def surplus(self, pair: Pair, table: Table) -> Surplus:
+        """Rows of a table without a key that differ in number."""
         counted = [
             {_text(digest): int(rows) for digest, rows in answer}
             for answer in pair.both(sql.multiset_statement(table))
         ]
         ours, theirs = counted
         surplus = {d: n - theirs.get(d, 0) for d, n in ours.items() if n != theirs.get(d, 0)}
-        surplus |= {d: -n for d, n in theirs.items() if d not in ours}
-        listed = list(surplus)[: min(DIGESTS_SHOWN_MAX, self._options.differences_max)]
+        return surplus | {d: -n for d, n in theirs.items() if d not in ours}
+
+    def describe_surplus(self, pair: Pair, table: Table, surplus: Surplus, tally: Tally) -> list[Difference]:
+        """These rows, as many of them as there is room for in the report."""
+        listed = list(surplus)[: min(DIGESTS_SHOWN_MAX, self._room(tally))]
         contents = self._contents(pair, table, listed)
-        differences = [
+        return [
             Difference(
                 table.schema,
                 table.name,
@@ -246,7 +261,6 @@ class Comparer:
             )
             for digest in listed
         ]
-        return sum(map(abs, surplus.values())), differences
 
     def _contents(self, pair: Pair, table: Table, digests: list[str]) -> dict[str, dict[str, Any]]:
         names = [column.name for column in table.columns]
@@ -257,7 +271,11 @@ class Comparer:
             for digest, *row in answer
         }
 
-    def _list(self, tally: Tally, rows: int, differences: Iterable[Difference]) -> None:
+    def _room(self, tally: Tally) -> int:
+        return max(0, self._options.differences_max - len(tally.differences))
+
+    def record(self, tally: Tally, rows: int, differences: Iterable[Difference]) -> None:
+        """Report `rows` rows that differ, of which some are described."""
         with tally.lock:
             tally.rows_different += rows
             room = self._options.differences_max - len(tally.differences)

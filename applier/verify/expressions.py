@@ -36,7 +36,7 @@ CODECS = {
     "utf32": "utf-32-be",
 }
 
-KeyValues = tuple[str, ...]  # as `KeyColumn.fetch` gives them
+KeyValues = tuple[str, ...]  # as `ValueColumn.fetch` gives them
 KeyShown = dict[str, int | str]
 
 
@@ -96,8 +96,8 @@ def row_digest(table: Table) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class KeyColumn:
-    """A column of the key that rows are told apart by: how its value travels to us and back."""
+class ValueColumn:
+    """A column whose values travel to us and back: of the key that rows are told apart by, or of a row to write."""
 
     column: Column
 
@@ -125,6 +125,8 @@ class KeyColumn:
             return plain if "e" in plain.lower() else f"{plain}e0"
         if kind in TEMPORAL:
             return f"'{value}'"
+        if kind == "json":
+            return f"_utf8mb4 X'{value}'"
         introducer = f"_{self.column.charset}" if self.column.charset else "_binary"
         return f"{introducer} X'{value}'"
 
@@ -141,10 +143,10 @@ class KeyColumn:
             return f"0x{value}"
 
 
-def key_columns(table: Table) -> tuple[KeyColumn, ...]:
+def key_columns(table: Table) -> tuple[ValueColumn, ...]:
     """Those of the table's key; none for a table without a usable one."""
     by_name = {column.name: column for column in table.columns}
-    return tuple(KeyColumn(by_name[name]) for name in table.key)
+    return tuple(ValueColumn(by_name[name]) for name in table.key)
 
 
 def shown_key(table: Table, values: KeyValues) -> KeyShown:
@@ -152,7 +154,7 @@ def shown_key(table: Table, values: KeyValues) -> KeyShown:
     return {key.column.name: key.shown(value) for key, value in pairs}
 
 
-def _beyond(keys: Sequence[KeyColumn], values: KeyValues, sign: str) -> str:
+def _beyond(keys: Sequence[ValueColumn], values: KeyValues, sign: str) -> str:
     """`(a, b) > (x, y)` written out: only so does the range optimizer use the index."""
     terms, equal = [], ""
     for key, value in zip(keys, values, strict=True):
@@ -228,6 +230,11 @@ def rows_statement(table: Table, where: str) -> str:
     return f"SELECT {columns}{_from(table)}{where}"
 
 
+def keys_statement(table: Table, where: str) -> str:
+    """One column of each row, which no index but the clustered one has for certain."""
+    return f"SELECT {row_digest(table)}{_from(table)}{where}"
+
+
 def columns_statement(table: Table, values: KeyValues) -> str:
     """The digest of each column of one row."""
     columns = ",".join(column_digest(column) for column in table.columns)
@@ -253,3 +260,48 @@ def _shown_column(column: Column) -> str:
     if column.data_type in TEXTS or column.data_type == "json":
         return f"LEFT(CONVERT({name} USING utf8mb4),64)"
     return f"LEFT(HEX(CAST({name} AS BINARY)),64)"
+
+
+# --- writing -------------------------------------------------------------------------------------------
+
+
+def stored_columns(table: Table) -> tuple[ValueColumn, ...]:
+    """The columns that an INSERT has to give."""
+    return tuple(ValueColumn(column) for column in table.columns if not column.generated)
+
+
+def values_statement(table: Table, where: str) -> str:
+    """The stored columns of each row, as `values_literal` takes them."""
+    columns = ",".join(column.fetch for column in stored_columns(table))
+    return f"SELECT {columns}{_from(table)}{where}"
+
+
+def values_by_digest_statement(table: Table, digests: Sequence[str]) -> str:
+    """Digest and stored columns of the rows with these digests, each once."""
+    wanted = ",".join(f"'{digest}'" for digest in digests)
+    columns = ",".join(column.fetch for column in stored_columns(table))
+    return (
+        f"SELECT DISTINCT {row_digest(table)} AS digest,{columns}{_from(table)} HAVING digest IN ({wanted})"
+    )
+
+
+def values_literal(table: Table, values: Sequence[str | None]) -> str:
+    """One row of an INSERT."""
+    pairs = zip(stored_columns(table), values, strict=True)
+    return f"({','.join('NULL' if value is None else column.literal(value) for column, value in pairs)})"
+
+
+def insert_statement(table: Table, rows: Sequence[str]) -> str:
+    """`rows` as `values_literal` gives them."""
+    names = ",".join(quoted(column.column.name) for column in stored_columns(table))
+    return f"INSERT INTO {qualified(table)} ({names}) VALUES {','.join(rows)}"
+
+
+def delete_statement(table: Table, where: str) -> str:
+    """Without an index hint, which DELETE does not take: the key's conditions find it."""
+    return f"DELETE FROM {qualified(table)}{where}"
+
+
+def delete_by_digest_statement(table: Table, digest: str, rows: int) -> str:
+    """`rows` of the equal rows with this digest."""
+    return f"DELETE FROM {qualified(table)} WHERE {row_digest(table)}='{digest}' LIMIT {rows}"

@@ -17,6 +17,10 @@ class VerifyOptions:
     table. `rounds_max`: how often chunks that differ are read again when no common position is to be had.
     `allow_lock`: hold the source's commits back (FLUSH TABLES WITH READ LOCK) until the target has caught up
     and the snapshots are open. `assume_quiesced`: both sides stand still, ask no GTIDs.
+    `row_locks`: settle rows that differed at positions that were not the same under a short shared lock on these
+    rows of the source, held for `lock_seconds` at most. `repair`: copy rows that differ again, under such locks.
+    `log_repairs`: into the target's binary log, for its own replicas; where the target keeps the source's GTIDs,
+    it would then have transactions that the source never had.
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -28,11 +32,19 @@ class VerifyOptions:
     allow_lock: bool = False
     assume_quiesced: bool = False
     others: bool = True
+    row_locks: bool = True
+    lock_seconds: float = 1.0
+    repair: bool = False
+    log_repairs: bool = False
 
     def __post_init__(self) -> None:
         for name in ("chunk_rows", "connections", "rounds_max"):
             if getattr(self, name) < 1:
                 raise UsageError(detail=f"{name.replace('_', '-')} must be at least 1")
+        if self.repair and not self.row_locks:
+            raise UsageError(detail="rows are repaired under locks on the source's rows: allow row locks")
+        if self.lock_seconds <= 0:
+            raise UsageError(detail="lock-seconds must be above 0")
         if self.wait_seconds < 0 or self.differences_max < 0:
             raise UsageError(detail="wait-seconds and differences-max cannot be negative")
 

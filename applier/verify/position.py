@@ -26,6 +26,7 @@ OPEN_ATTEMPTS_MAX = 40
 OPEN_PAUSE_SECONDS = 0.005
 PAIR_ATTEMPTS_MAX = 5
 WAIT_SLICE_SECONDS = 0.05
+POLL_SECONDS = 0.003
 LOCK_WAIT_SECONDS = 10
 NO_PROGRESS = frozenset({1044, 1049, 1142, 1146})  # no such schema or table, or not for us to read
 
@@ -51,9 +52,12 @@ class AppliedPosition:
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            # Not for long: a progress row may come to tell what gtid_executed does not.
-            seconds = min(left, WAIT_SLICE_SECONDS)
-            query(target, "SELECT WAIT_FOR_EXECUTED_GTID_SET(%s, %s)", (gtid_set, seconds))
+            if progress(target):  # tells more than gtid_executed, and nothing waits for it
+                threading.Event().wait(POLL_SECONDS)
+            else:
+                # Not for long: a progress row may come.
+                seconds = min(left, WAIT_SLICE_SECONDS)
+                query(target, "SELECT WAIT_FOR_EXECUTED_GTID_SET(%s, %s)", (gtid_set, seconds))
         return True
 
     def of_snapshot(self, target: Session) -> str:
@@ -160,7 +164,11 @@ class Sides:
 
 
 def same_position(
-    sides: Sides, position: TargetPosition, wait_seconds: float, allow_lock: bool = False
+    sides: Sides,
+    position: TargetPosition,
+    wait_seconds: float,
+    allow_lock: bool = False,
+    attempts_max: int = PAIR_ATTEMPTS_MAX,
 ) -> SamePosition:
     """Open snapshots on both sides, at the same position if that can be had.
 
@@ -168,7 +176,7 @@ def same_position(
     """
     deadline = time.monotonic() + wait_seconds
     found = None
-    for _ in range(PAIR_ATTEMPTS_MAX):
+    for _ in range(attempts_max):
         if found is not None:
             sides.release()
         found = _attempt(sides, position, deadline)

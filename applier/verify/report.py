@@ -18,6 +18,9 @@ class Kind(enum.StrEnum):
     DIFFERENT = "different"
 
 
+DEFINITIONS = frozenset({Kind.MISSING_TABLE, Kind.EXTRA_TABLE, Kind.DEFINITION})
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """One difference. `key` names a row by its key columns; for a table without a key it shows all columns.
@@ -38,7 +41,8 @@ class Difference:
 class TableReport:
     """One table. `rows_different` counts the rows that were found different, `differences` lists them, at
     most `VerifyOptions.differences_max`. When `truncated` there are more, and some were not even looked for.
-    `chunks_different` counts chunks at the same position; `unresolved` those that never were."""
+    `chunks_different` counts chunks at the same position; `unresolved` those that never were.
+    `rows_repaired` of the different ones were copied again; `repair_error` tells why others were not."""
 
     schema: str
     table: str
@@ -51,10 +55,20 @@ class TableReport:
     unresolved: int = 0
     differences: tuple[Difference, ...] = ()
     seconds: float = 0.0
+    rows_repaired: int = 0
+    repair_error: str = ""
 
     @property
     def identical(self) -> bool:
+        """Nothing was found different."""
         return not (self.differences or self.chunks_different or self.unresolved)
+
+    @property
+    def repaired(self) -> bool:
+        """Whatever was found different is not any more."""
+        if any(difference.kind in DEFINITIONS for difference in self.differences):
+            return False
+        return not (self.unresolved or self.repair_error or self.rows_different > self.rows_repaired)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +101,10 @@ class VerifyReport:
         return sum(table.chunks for table in self.tables)
 
     @property
+    def rows_repaired(self) -> int:
+        return sum(table.rows_repaired for table in self.tables)
+
+    @property
     def unresolved(self) -> int:
         return sum(table.unresolved for table in self.tables)
 
@@ -96,10 +114,11 @@ class VerifyReport:
 
     @property
     def exit_code(self) -> int:
-        """0 identical, 4 different, 75 could not be compared at the same position."""
-        if self.identical:
+        """0 identical, or repaired to be; 4 different; 75 could not be compared at the same position."""
+        left = [table for table in self.tables if not (table.identical or table.repaired)]
+        if not left:
             return 0
-        return 4 if any(table.differences or table.chunks_different for table in self.tables) else 75
+        return 4 if any(table.differences or table.chunks_different for table in left) else 75
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -112,6 +131,7 @@ class VerifyReport:
             "rows": self.rows,
             "chunks": self.chunks,
             "unresolved": self.unresolved,
+            "rows_repaired": self.rows_repaired,
             "warnings": list(self.warnings),
             "differences": [asdict(difference) for difference in self.differences],
             "tables": [

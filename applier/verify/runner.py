@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import pymysql
 
@@ -15,9 +18,11 @@ from applier.address import ServerAddress
 from applier.errors import UsageError
 from applier.verify.comparison import Comparer, Part, Tally
 from applier.verify.definitions import Table, TableName, query, read_tables
+from applier.verify.expressions import KeyValues
 from applier.verify.objects import changed_lines, create_table, read_others
 from applier.verify.options import Progress, Silent, VerifyOptions
 from applier.verify.position import (
+    PAIR_ATTEMPTS_MAX,
     AppliedPosition,
     SamePosition,
     Sides,
@@ -25,12 +30,16 @@ from applier.verify.position import (
     quiesced,
     same_position,
 )
+from applier.verify.recheck import CONFLICTING_KEYS_LOCKED_MAX, KEYS_LOCKED_MAX, Recheck, Settled
+from applier.verify.repair import Repairer
 from applier.verify.report import Difference, Kind, VerifyReport
 from applier.verify.sessions import Pair, cut_off, link_errors, open_sides
 from applier.verify.work import Work
 
 # The table is gone or not as it was when the snapshot was taken: DDL came in between.
 CHANGED_MEANWHILE = frozenset({1146, 1412, 1054, 1176})
+# Rounds of snapshots that what differs at positions not the same is looked at, before rows are locked for it.
+ROUNDS_BEFORE_LOCKS = 2
 
 
 def verify(
@@ -92,7 +101,7 @@ class _Comparison:
 
     def run(self) -> None:
         parts: list[Part] | None = None
-        for _ in range(self.options.rounds_max):
+        for _ in range(self._rounds_max()):
             self.at = self._snapshots()
             self.rounds += 1
             if parts is None:
@@ -100,9 +109,14 @@ class _Comparison:
                 parts = self._definitions()
             parts = self._round(parts)
             self.sides.release()
-            if not parts:
+            if not parts or self.at.exact:
                 break
+        if parts and self.options.row_locks:
+            parts = self._settle(parts)
         self.unresolved = parts or []
+
+    def _rounds_max(self) -> int:
+        return min(self.options.rounds_max, ROUNDS_BEFORE_LOCKS if self.options.row_locks else sys.maxsize)
 
     def report(self, seconds: float) -> VerifyReport:
         left = Counter((part.table.schema, part.table.name) for part in self.unresolved)
@@ -115,7 +129,11 @@ class _Comparison:
     def _snapshots(self) -> SamePosition:
         if self.options.assume_quiesced:
             return quiesced(self.sides)
-        return same_position(self.sides, self.position, self.options.wait_seconds, self.options.allow_lock)
+        options = self.options
+        attempts_max = 1 if options.row_locks else PAIR_ATTEMPTS_MAX  # rows get a position of their own
+        return same_position(
+            self.sides, self.position, options.wait_seconds, options.allow_lock, attempts_max
+        )
 
     # --- definitions -----------------------------------------------------------------------------------
 
@@ -168,7 +186,9 @@ class _Comparison:
         again: list[Part] = []
         lock = threading.Lock()
         work = Work(parts)
-        comparer = Comparer(self.options, self.at.exact, first_round=self.rounds == 1)
+        # What is to be repaired is reported where it is: under a lock.
+        exact = self.at.exact and not self.options.repair
+        comparer = Comparer(self.options, exact, first_round=self.rounds == 1)
 
         def worker(pair: Pair) -> None:
             while (part := work.take()) is not None:
@@ -190,10 +210,64 @@ class _Comparison:
                 finally:
                     work.done()
 
+        self._in_pairs(work, worker)
+        return again
+
+    def _settle(self, parts: list[Part]) -> list[Part]:
+        """Compare, and repair if wanted, what is left, under locks; gives what could not be."""
+        repairer = Repairer(self.options.log_repairs) if self.options.repair else None
+        position = None if self.options.assume_quiesced else self.position
+        recheck = Recheck(self.options, position, repairer)
+        settled = self._settle_once(recheck, parts, KEYS_LOCKED_MAX)
+        unresolved, conflicts = settled.unresolved, settled.conflicts
+        conflicting = math.inf
+        while conflicts:
+            # A unique value that the repair of other rows has freed meanwhile, or that is held by one of these.
+            settled = self._settle_once(recheck, merged(conflicts), CONFLICTING_KEYS_LOCKED_MAX)
+            unresolved += settled.unresolved
+            before, conflicting = conflicting, sum(len(part.keys) for part in settled.conflicts)
+            conflicts = settled.conflicts
+            if conflicting >= before:
+                return unresolved + conflicts
+        return unresolved
+
+    def _settle_once(self, recheck: Recheck, parts: list[Part], keys_max: int) -> Settled:
+        total = Settled()
+        lock = threading.Lock()
+        work = Work(parts)
+
+        def worker(pair: Pair) -> None:
+            recheck.prepare(pair)
+            while (part := work.take()) is not None:
+                settled = Settled(unresolved=[part])
+                try:
+                    tally = self.tallies[part.table.schema, part.table.name]
+                    settled = recheck.settle(pair, part, tally, keys_max)
+                except pymysql.MySQLError as error:
+                    if error.args[0] not in CHANGED_MEANWHILE:
+                        raise
+                finally:
+                    with lock:
+                        total.unresolved += settled.unresolved
+                        total.conflicts += settled.conflicts
+                    work.done()
+
+        self._in_pairs(work, worker)
+        return total
+
+    def _in_pairs(self, work: Work[Part], worker: Callable[[Pair], None]) -> None:
+        """Call `worker` in a thread of its own for each pair of sessions."""
         with ThreadPoolExecutor(len(self.sides.targets)) as executor:
             pairs = [
                 Pair(source, target, executor)
                 for source, target in zip(self.sides.sources, self.sides.targets, strict=True)
             ]
-            work.run([lambda pair=pair: worker(pair) for pair in pairs], lambda: cut_off(self.sides))  # type: ignore[misc]
-        return again
+            work.run([partial(worker, pair) for pair in pairs], lambda: cut_off(self.sides))
+
+
+def merged(parts: Iterable[Part]) -> list[Part]:
+    """The keys of each table in one part."""
+    keys: dict[Table, tuple[KeyValues, ...]] = defaultdict(tuple)
+    for part in parts:
+        keys[part.table] += part.keys
+    return [Part(table, keys=found) for table, found in keys.items()]

@@ -1,0 +1,159 @@
+"""Rows of the target written again from the source's.
+
+Only called while the rows are locked on the source and the target has caught up with the moment before (see
+`recheck`): then no change of them is under way, and nothing newer is overwritten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import pymysql
+
+from applier.connection import error_code, error_message
+from applier.errors import NotComparable, PreflightFailed
+from applier.verify import expressions as sql
+from applier.verify.comparison import Surplus, Tally
+from applier.verify.definitions import Record, Session, Table, query
+from applier.verify.expressions import KeyValues
+from applier.verify.sessions import Pair, read
+
+DUPLICATE_KEY = 1062
+NOT_ALLOWED = frozenset({1044, 1142, 1143, 1227, 1290})
+STATEMENT_CHARACTERS_MAX = 1 << 20
+LOCK_WAIT_SECONDS = 1
+
+
+class UniqueConflict(Exception):
+    """A row that is to be written has a unique value that another wrong row of the target still holds."""
+
+
+class Repairer:
+    """Writes rows on the target, in sessions that `prepare` has seen; for several threads.
+
+    `logged`: whether the target's binary log gets what we write. Not where the target keeps the source's GTIDs: there
+    a transaction of ours would be one that the source never had.
+    """
+
+    def __init__(self, logged: bool) -> None:
+        self._logged = logged
+
+    def prepare(self, target: Session) -> None:
+        """Raises PreflightFailed when the account may not write as we have to."""
+        statements = [
+            # Zero dates and ENUM's error value are data; a 0 in an AUTO_INCREMENT column is a 0.
+            "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', foreign_key_checks = 0,"
+            f" innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS}"
+        ]
+        if not self._logged:
+            statements.append("SET SESSION sql_log_bin = 0")
+        with _privileges_told():
+            for statement in statements:
+                query(target, statement)
+
+    def may_write(self, target: Session, table: Table, tally: Tally) -> bool:
+        """Whether the rows of this table may be repaired; why not is noted in the tally."""
+        triggers = query(
+            target,
+            "SELECT trigger_name FROM information_schema.triggers"
+            " WHERE event_object_schema = %s AND event_object_table = %s",
+            (table.schema, table.name),
+        )
+        if triggers:
+            names = ", ".join(str(name) for (name,) in triggers)
+            with tally.lock:
+                tally.repair_error = (
+                    f"a repair would fire the target's triggers on it ({names}): drop these on the target, repair, "
+                    "and create them again; replicated rows do not fire them"
+                )
+        return not triggers
+
+    def rows(self, pair: Pair, table: Table, keys: Sequence[KeyValues]) -> None:
+        """Make the target's rows with these keys those of the source. Raises UniqueConflict, and leaves it as it is."""
+        where = sql.where_keys(table, keys)
+        wanted = read(pair.source, sql.values_statement(table, where))
+        digests = sql.rows_statement(table, where)
+        with _transaction(pair.target):
+            query(pair.target, sql.delete_statement(table, where))
+            for statement in _inserts(table, wanted):
+                query(pair.target, statement)
+            ours, theirs = pair.both(digests)
+            _require_equal(table, ours, theirs)
+
+    def keyless(self, pair: Pair, table: Table, surplus: Surplus) -> None:
+        """Make the target's rows of a table without a key as many as the source's."""
+        missing = [digest for digest, rows in surplus.items() if rows > 0]
+        contents: dict[str, Record] = {}
+        if missing:
+            for digest, *values in read(pair.source, sql.values_by_digest_statement(table, missing)):
+                contents[_text(digest)] = tuple(values)
+        with _transaction(pair.target):
+            for digest, rows in surplus.items():
+                if rows < 0:
+                    query(pair.target, sql.delete_by_digest_statement(table, digest, -rows))
+            wanted = (contents[digest] for digest in missing for _ in range(surplus[digest]))
+            for statement in _inserts(table, wanted):
+                query(pair.target, statement)
+            ours, theirs = pair.both(sql.multiset_statement(table))
+            _require_equal(table, ours, theirs)
+
+
+def _inserts(table: Table, rows: Iterable[Record]) -> Iterator[str]:
+    """INSERT statements of these values, each of some STATEMENT_CHARACTERS_MAX."""
+    pending: list[str] = []
+    size = 0
+    for row in rows:
+        values = sql.values_literal(table, [None if value is None else _text(value) for value in row])
+        if pending and size + len(values) > STATEMENT_CHARACTERS_MAX:
+            yield sql.insert_statement(table, pending)
+            pending, size = [], 0
+        pending.append(values)
+        size += len(values)
+    if pending:
+        yield sql.insert_statement(table, pending)
+
+
+@contextmanager
+def _transaction(target: Session) -> Iterator[None]:
+    """READ COMMITTED: rows that are only looked at do not stay locked."""
+    query(target, "SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+    query(target, "START TRANSACTION")
+    try:
+        with _privileges_told():
+            yield
+            query(target, "COMMIT")
+    except BaseException as error:
+        query(target, "ROLLBACK")
+        if isinstance(error, pymysql.MySQLError) and error_code(error) == DUPLICATE_KEY:
+            raise UniqueConflict from error
+        raise
+
+
+@contextmanager
+def _privileges_told() -> Iterator[None]:
+    try:
+        yield
+    except pymysql.MySQLError as error:
+        if error_code(error) not in NOT_ALLOWED:
+            raise
+        raise PreflightFailed(
+            detail=f"the target's account cannot repair rows: {error_message(error)}. It needs INSERT and DELETE on "
+            "the tables, SESSION_VARIABLES_ADMIN (repairs are not logged), and CONNECTION_ADMIN where the target is "
+            "read_only"
+        ) from error
+
+
+def _require_equal(table: Table, ours: list[Record], theirs: list[Record]) -> None:
+    if sorted(map(_texts, ours)) != sorted(map(_texts, theirs)):
+        raise NotComparable(
+            detail=f"rows of {table} that were copied again are not what the source has; nothing of them was committed"
+        )
+
+
+def _texts(row: Record) -> tuple[str, ...]:
+    return tuple(map(_text, row))
+
+
+def _text(value: object) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
