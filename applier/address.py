@@ -203,10 +203,28 @@ def _password_variable(role: Role) -> str:
     return f"APPLIER_{role.upper()}_PASSWORD"
 
 
+def _credential(role: Role) -> str | None:
+    """From a file that systemd (LoadCredential) or a container puts there: CREDENTIALS_DIRECTORY/source-password."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not folder:
+        return None
+    file = Path(folder) / f"{role}-password"
+    try:
+        return file.read_text(encoding="utf-8").rstrip("\r\n")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UsageError(detail=f"the password file {file} cannot be read: {reason}") from None
+
+
 def _password(address: ServerAddress, options: Mapping[str, str], prompt: bool) -> str:
     own = os.environ.get(_password_variable(address.role))
     if own is not None:
         return own
+    handed = _credential(address.role)
+    if handed is not None:
+        return handed
     if "password" in options:
         return options["password"]
     anyones = os.environ.get("MYSQL_PWD")

@@ -10,7 +10,9 @@ import click
 
 from applier.cli.bench import bench
 from applier.cli.check import check
+from applier.cli.configuration import configuration_option
 from applier.cli.demo import demo
+from applier.cli.deploy import deploy
 from applier.cli.logs import configure_logging
 from applier.cli.migrate import migrate
 from applier.cli.plan import plan
@@ -25,6 +27,7 @@ log = logging.getLogger("applier")
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(version("applier"), prog_name="applier")
+@configuration_option
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
 def commands(log_level: str) -> None:
     """Reads the binary log of a source MySQL and replays it into a target MySQL, in parallel, in commit order,
@@ -35,7 +38,7 @@ def commands(log_level: str) -> None:
     configure_logging(log_level)
 
 
-for command in (bench, check, demo, migrate, plan, run, sandbox, verify, workload):
+for command in (bench, check, demo, deploy, migrate, plan, run, sandbox, verify, workload):
     commands.add_command(command)
 
 
