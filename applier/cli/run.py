@@ -21,6 +21,7 @@ from applier.address import ServerAddress
 from applier.cli.live import report_progress
 from applier.cli.observing import Watching, causes_text, lingering, watched, watching_options
 from applier.cli.options import address_option, defaults_file_option
+from applier.deploy.notify import notified
 from applier.pipeline import GROUP_WORKERS, WORKERS, PipelineSettings, default_workers
 from applier.replay import Replay
 from applier.settings import RunSettings
