@@ -251,6 +251,7 @@ def run(
     with (
         watched(replay, Watching(http, ready_lag_max)) as observer,
         drained_by_signals(replay),
+        notified(replay),
         lingering(observer, http_linger),
         report_progress(replay.progress),
     ):
