@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
@@ -92,14 +91,14 @@ class ApplierCollector(Collector):
         observer = self._observer
         pipeline = observer.replay.pipeline
         source, target = observer.source_probe, observer.target_probe
-        silent = 0.0 if pipeline is None else time.monotonic() - pipeline.reader.last_read_monotonic
+        connected, silent = observer.source_link()
         return {
             "link_up": {
-                "source": float(pipeline is not None and pipeline.reader.connected),
+                "source": float(connected),
                 "target": float(pipeline is not None),
             },
             "reconnects": {
-                "source": observer.counts().source_reconnects,
+                "source": observer.source_reconnects,
                 "target": observer.target_reconnects,
             },
             "round_trip_seconds": {

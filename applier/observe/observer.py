@@ -133,7 +133,7 @@ class Observer:
         pipeline = self.replay.pipeline
         if pipeline is None:
             return State.STARTING if self._seen is None else State.RECONNECTING
-        return State.RUNNING if pipeline.reader.connected else State.RECONNECTING
+        return State.RUNNING if self.source_link()[0] else State.RECONNECTING
 
     def counts(self) -> Counts:
         """Of the whole run."""
@@ -141,6 +141,14 @@ class Observer:
             self._follow()
             pipeline = self._seen
             return self._earlier if pipeline is None else self._earlier + counts_of(pipeline)
+
+    @property
+    def source_reconnects(self) -> int:
+        """Of the whole run."""
+        relaying = self.replay.relaying
+        if relaying is not None and relaying.receiver is not None:
+            return relaying.receiver.reconnects
+        return self.counts().source_reconnects
 
     def _follow(self) -> None:
         """Adds up a pipeline that has ended, and lets go of it."""
@@ -162,11 +170,18 @@ class Observer:
         if offset is not None:
             reader.marks.clock_offset_seconds = offset
         seconds = reader.marks.lag_seconds(mark)
-        silent = time.monotonic() - reader.last_read_monotonic
-        if not reader.connected or silent > LINK_SILENT_SECONDS:
+        connected, silent = self.source_link()
+        if not connected or silent > LINK_SILENT_SECONDS:
             seconds = max(seconds, silent)  # nobody knows what the source has committed since
         in_flight = max(0, reader.next_sequence_number - 1 - mark)
         return seconds, in_flight + self._unread
+
+    def source_link(self) -> tuple[bool, float]:
+        """(whether it is there, seconds since the source's last byte; heartbeats count)."""
+        relaying, pipeline = self.replay.relaying, self.replay.pipeline
+        receiver = None if relaying is None else relaying.receiver
+        link = receiver or (None if pipeline is None else pipeline.reader)
+        return (False, 0.0) if link is None else (link.connected, time.monotonic() - link.last_read_monotonic)
 
     def _lag_without_link(self) -> float:
         return 0.0 if self.ended else time.time() - self.last_progress

@@ -119,10 +119,11 @@ def _settings(observer: Observer) -> Settings:
 def _source(observer: Observer, pipeline: Pipeline | None) -> Source:
     probe, address = observer.source_probe, observer.replay.sources.address
     reader = None if pipeline is None else pipeline.reader
+    connected, silent = observer.source_link()
     return Source(
         place=address.place,
         user=address.user,
-        connected=reader is not None and reader.connected,
+        connected=connected,
         server_id=probe.server_id,
         server_uuid=probe.server_uuid,
         version=probe.version,
@@ -130,8 +131,8 @@ def _source(observer: Observer, pipeline: Pipeline | None) -> Source:
         position=0 if reader is None else reader.position,
         executed_gtid_set=None if probe.executed is None else one_line(str(probe.executed)),
         received_gtid_set=None if reader is None else _received(pipeline),
-        silent_seconds=0.0 if reader is None else round(time.monotonic() - reader.last_read_monotonic, 3),
-        reconnects=observer.counts().source_reconnects,
+        silent_seconds=round(silent, 3),
+        reconnects=observer.source_reconnects,
         clock_offset_seconds=probe.clock_offset_seconds,
         round_trip_seconds=probe.round_trip_seconds,
     )

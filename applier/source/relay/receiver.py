@@ -47,6 +47,7 @@ class Receiver(threading.Thread):
         self.relay = relay
         self.bytes = 0  # that came over the link
         self.reconnects = 0
+        self.last_read_monotonic = time.monotonic()
         self._open_stream = open_stream
         self._backoff = backoff
         self._ending = threading.Event()
@@ -69,6 +70,11 @@ class Receiver(threading.Thread):
             self.relay.fail(UnexpectedFailure(detail=f"{type(error).__name__}: {error}"))
         finally:
             self._writer.close()
+
+    @property
+    def connected(self) -> bool:
+        """A link to the source is there."""
+        return self._stream is not None
 
     def end(self) -> None:
         """Ends the connection, waits for the thread; not for a source that does not answer."""
@@ -105,6 +111,7 @@ class Receiver(threading.Thread):
         while not self._ending.is_set():
             count = stream.read_into(scanner.writable(), READ_TIMEOUT_SECONDS)
             if count:
+                self.last_read_monotonic = time.monotonic()
                 self.bytes += count
                 scanner.received(count)
                 self._append(scanner, stream)
