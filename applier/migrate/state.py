@@ -218,6 +218,20 @@ class State:
             raise UsageError(detail=f"the target {self.target.place} has no migration {self.name!r}")
         ((self.owner,),) = self._rows(f"SELECT owner FROM {SCHEMA}.migration WHERE name = %s", self.name)
 
+    def take_over(self, seconds: float) -> None:
+        """Become the one process that works on this migration, after the one that does has been told to stop (it asks
+        `fenced` now and then) and has ended, for which it gets `seconds`.
+
+        Raises MigrationTaken, UsageError."""
+        self._run(f"UPDATE {SCHEMA}.migration SET owner = owner + 1 WHERE name = %s", self.name)
+        self._rows("SELECT GET_LOCK(%s, %s)", f"{SCHEMA}:{self.name}", seconds)
+        self.acquire()
+
+    def fenced(self) -> bool:
+        """Whether another process has taken over, or waits for us to end."""
+        rows = self._rows(f"SELECT owner FROM {SCHEMA}.migration WHERE name = %s", self.name)
+        return not rows or int(rows[0][0]) != self.owner
+
     def create(self, source_uuid: str, options: dict[str, Any]) -> None:
         """Begin a migration (or go on with the one that is there) and own it. Raises MigrationTaken."""
         for statement in CREATE:
@@ -300,6 +314,14 @@ class State:
     def note(self, **facts: Any) -> None:
         """Merge into the migration's facts; a value of None takes a fact out."""
         self._write("facts = JSON_MERGE_PATCH(facts, %s)", json.dumps(facts))
+
+    def note_beside(self, **facts: Any) -> None:
+        """As `note`, from a process that looks on while another works on the migration."""
+        self._run(
+            f"UPDATE {SCHEMA}.migration SET facts = JSON_MERGE_PATCH(facts, %s) WHERE name = %s",
+            json.dumps(facts),
+            self.name,
+        )
 
     def _write(self, assignment: str, value: object) -> None:
         # `updated` always changes, so a count of 0 means that the row is not ours.
