@@ -10,6 +10,7 @@ import ipaddress
 import socket
 import ssl
 import struct
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pymysql
@@ -52,8 +53,9 @@ def connect(
     multi_statements: bool = False,
     local_files: bool = False,
     init_command: str | None = None,
+    attributes: Mapping[str, str] | None = None,
 ) -> Connection[Any]:
-    """A connection in autocommit mode and utf8mb4, with TCP_NODELAY and keepalive.
+    """A connection in autocommit mode and utf8mb4, with TCP_NODELAY and keepalive; `attributes` are for all to read.
 
     `local_files`: the server may ask for the data of LOAD DATA LOCAL; who sends that statement answers it.
     `connect_timeout_seconds` bounds each wait of the handshake too, so that a server that accepts and then is
@@ -79,6 +81,7 @@ def connect(
             program_name="applier",
             **_tls_arguments(address),
         )
+        vars(connection)["_connect_attrs"].update(attributes or {})
         if address.unix_socket:
             # What PyMySQL notes when it opens the file itself: nobody listens, a password may go as it is.
             vars(connection)["_secure"] = True

@@ -96,6 +96,7 @@ class Replay:
         self._stopping = threading.Event()
         self.aborted = False
         self.reached_the_end = False  # the wanted end, not a drain
+        self.attributes: dict[str, str] = {}  # what the target's session tells of us, see observe.last_known
         self._progress_at_failure = 0
         self._facts = SourceFacts()
         self._relaying: Relaying | None = None
@@ -214,7 +215,7 @@ class Replay:
     def _run_once(self, until: GtidSet | None) -> None:
         settings = self.settings
         mode = settings.pipeline.gtid_mode
-        with Checkpoint(settings.target, mode, settings.channel) as checkpoint:
+        with Checkpoint(settings.target, mode, settings.channel, attributes=self.attributes) as checkpoint:
             if settings.skip_gtid_set is not None:
                 checkpoint.skip(GtidSet.parse(settings.skip_gtid_set))
             executed = checkpoint.executed()

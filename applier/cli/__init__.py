@@ -18,6 +18,7 @@ from applier.cli.migrate import migrate
 from applier.cli.plan import plan
 from applier.cli.run import run
 from applier.cli.sandbox import sandbox
+from applier.cli.status import status
 from applier.cli.verify import verify
 from applier.cli.workload import workload
 from applier.errors import ApplierError
@@ -38,7 +39,7 @@ def commands(log_level: str) -> None:
     configure_logging(log_level)
 
 
-for command in (bench, check, demo, deploy, migrate, plan, run, sandbox, verify, workload):
+for command in (bench, check, demo, deploy, migrate, plan, run, sandbox, status, verify, workload):
     commands.add_command(command)
 
 

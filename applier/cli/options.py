@@ -15,15 +15,20 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 DEFAULTS_FILE = "defaults_file"
 
 
-def address_option(role: Role, *, several: bool = False) -> Callable[[Command], Command]:
+def address_option(
+    role: Role, *, several: bool = False, required: bool = True
+) -> Callable[[Command], Command]:
     """`--source` or `--target`: a URL that arrives at the command as a ServerAddress.
 
-    `several`: given once or more, in the environment variable apart by blanks, and arrives as a tuple."""
+    `several`: given once or more, in the environment variable apart by blanks, and arrives as a tuple. Not `required`:
+    None when it is not given."""
 
     def parse(
-        context: click.Context, parameter: click.Parameter, value: str | tuple[str, ...]
-    ) -> ServerAddress | tuple[ServerAddress, ...]:
+        context: click.Context, parameter: click.Parameter, value: str | tuple[str, ...] | None
+    ) -> ServerAddress | tuple[ServerAddress, ...] | None:
         defaults_file = context.params.get(DEFAULTS_FILE)
+        if value is None:
+            return None
         if isinstance(value, str):
             return parse_url(value, role, defaults_file=defaults_file)
         return tuple(parse_url(url, role, defaults_file=defaults_file) for url in value)
@@ -32,7 +37,7 @@ def address_option(role: Role, *, several: bool = False) -> Callable[[Command], 
     return click.option(
         f"--{role}",
         role,
-        required=True,
+        required=required,
         multiple=several,
         metavar="URL",
         envvar=f"APPLIER_{role.upper()}",

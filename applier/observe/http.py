@@ -103,7 +103,7 @@ class HttpServer:
             raise UsageError(detail=f"cannot listen on {host}:{port}: {error.strerror or error}") from error
         bound = self._server.server_address[1]
         self.address = f"[{host}]:{bound}" if ":" in host else f"{host}:{bound}"
-        observer.http = self.address
+        observer.serves(self.address)
         self._thread = threading.Thread(target=self._server.serve_forever, name="http", daemon=True)
 
     def __enter__(self) -> Self:

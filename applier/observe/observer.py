@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import socket
 import threading
 import time
 from collections import deque
@@ -28,6 +29,7 @@ from applier.observe.causes import main_cause, shares_of
 from applier.observe.counts import Counts, counts_of
 from applier.observe.histogram import LogHistogram
 from applier.observe.hot_keys import OTHER_ROWS_TEXT, HotKeys
+from applier.observe.last_known import HOST_ATTRIBUTE, HTTP_ATTRIBUTE
 from applier.observe.probes import SourceProbe, TargetProbe
 from applier.observe.recent import RecentEvents
 from applier.observe.sampling import Sampler
@@ -119,6 +121,11 @@ class Observer:
         self.ended = True
         if isinstance(error, ApplierError):
             self.failure = error
+
+    def serves(self, address: str) -> None:
+        """It is served over HTTP there: the target's session tells it, for `applier status`."""
+        self.http = address
+        self.replay.attributes |= {HTTP_ATTRIBUTE: address, HOST_ATTRIBUTE: socket.gethostname()}
 
     # --- what is asked for -----------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ import contextlib
 import enum
 import logging
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -69,17 +70,31 @@ class GtidMode(enum.Enum):
 class Checkpoint:
     """A connection to the target that holds the channel's lock. Used by one thread at a time, under its own lock."""
 
-    def __init__(self, address: ServerAddress, mode: GtidMode, channel: str) -> None:
+    def __init__(
+        self,
+        address: ServerAddress,
+        mode: GtidMode,
+        channel: str,
+        *,
+        attributes: Mapping[str, str] | None = None,
+    ) -> None:
+        """`attributes`: what the session that holds the lock tells of itself, see `observe.last_known`."""
         self.address = address
         self.mode = mode
         self.channel = channel
+        self._attributes = attributes
         self.owner = 0
         self._connection: Connection[Any] | None = None
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         """Raises ChannelTaken, PreflightFailed, LinkLost."""
-        self._connection = connect(self.address, read_timeout_seconds=60.0, write_timeout_seconds=60.0)
+        self._connection = connect(
+            self.address,
+            read_timeout_seconds=60.0,
+            write_timeout_seconds=60.0,
+            attributes=self._attributes,
+        )
         try:
             self._take()
         except BaseException:
