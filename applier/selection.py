@@ -22,13 +22,13 @@ SHOWN_MAX: Final = 120
 
 CONTROL: Final = re.compile(rb"\s*(?:BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|XA)\b", re.IGNORECASE)
 ACCOUNTS: Final = re.compile(
-    rb"\s*(?:/\*.*?\*/\s*)*(?:(?:CREATE|ALTER|DROP|RENAME)\s+(?:USER|ROLE)|GRANT|REVOKE|FLUSH"
+    rb"\s*(?>/\*.*?\*/\s*)*(?:(?:CREATE|ALTER|DROP|RENAME)\s+(?:USER|ROLE)|GRANT|REVOKE|FLUSH"
     rb"|SET\s+(?:PASSWORD|DEFAULT\s+ROLE)|(?:CREATE|ALTER|DROP)\s+(?:SERVER|RESOURCE|TABLESPACE|UNDO|LOGFILE|INSTANCE"
     rb"|SPATIAL))\b",
     re.IGNORECASE | re.DOTALL,
 )
 ROWS_AS_TEXT: Final = re.compile(
-    rb"\s*(?:/\*.*?\*/\s*)*(?:INSERT|UPDATE|DELETE|REPLACE|LOAD|CALL|WITH)\b", re.IGNORECASE
+    rb"\s*(?>/\*.*?\*/\s*)*(?:INSERT|UPDATE|DELETE|REPLACE|LOAD|CALL|WITH)\b", re.IGNORECASE
 )
 
 

@@ -11,6 +11,8 @@ from applier.events.event_types cimport (
     HEADER_BYTES, QUERY_EVENT, ROWS_STATEMENT_END, TABLE_MAP_EVENT, is_rows_event)
 from applier.events.wire cimport load_u16, load_u32
 
+from applier.errors import DataError
+
 cdef enum:
     TABLES_MAX = 4096          # of one transaction whose maps are remembered at once; beyond it nothing is left out
     PREFIX_FIRST = 5           # INTVAR_EVENT
@@ -30,7 +32,7 @@ def leave_out(Batch batch, dict tables, object wanted, object statement_wanted):
     wanted:           `wanted(schema, table) -> bool`
     statement_wanted: `statement_wanted(bytes of a query event) -> bool`
 
-    Raises what the two raise.
+    Raises what the two raise, and DataError.
     """
     cdef size_t i
     cdef Known[TABLES_MAX] known
@@ -118,7 +120,7 @@ cdef bint map_wanted(Event* event, Known* known, size_t* count, dict tables, obj
         known[count[0]].wanted = keep
         count[0] += 1
     elif not keep:
-        raise ValueError("a transaction of more than 4096 tables")
+        raise DataError(detail="a statement names more than 4096 tables, too many to leave some of them out")
     return keep
 
 

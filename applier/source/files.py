@@ -25,6 +25,8 @@ def files_of_index(index: Path) -> list[Path]:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(detail=f"the index file {index} cannot be read: {error}") from None
     named = [Path(line.strip()) for line in lines if line.strip()]
+    if any("\0" in str(path) for path in named):
+        raise UsageError(detail=f"the index file {index} is not a text file")
     if not named:
         raise UsageError(detail=f"the index file {index} names no files")
     return [path if path.is_absolute() and path.is_file() else index.parent / path.name for path in named]

@@ -14,11 +14,12 @@ from typing import Final
 EVENT_STATEMENT: Final = re.compile(
     rb"\s*(CREATE|ALTER)\s+(?:DEFINER\s*=\s*\S+\s+)?EVENT\b", re.IGNORECASE | re.DOTALL
 )
+# What is not closed goes on to the end: to look for its end from everywhere would take time squared.
 TOKEN: Final = re.compile(
     rb"""
-    (?P<skip> \s+ | /\*.*?\*/ | --[ \t][^\n]* | \#[^\n]* )
-    | (?P<text> '(?:[^'\\]|\\.|'')*' | "(?:[^"\\]|\\.|"")*" )
-    | (?P<name> `(?:[^`]|``)*` )
+    (?P<skip> \s+ | /\*.*?(?:\*/|\Z) | --[ \t][^\n]* | \#[^\n]* )
+    | (?P<text> '(?:[^'\\]|\\.|'')*(?:'|\Z) | "(?:[^"\\]|\\.|"")*(?:"|\Z) )
+    | (?P<name> `(?:[^`]|``)*(?:`|\Z) )
     | (?P<word> [\w$@\x80-\xff]+ )
     | (?P<sign> . )
     """,

@@ -38,13 +38,14 @@ def read_previous(path: Path) -> GtidSet | None:
         with path.open("rb") as file:
             if file.read(len(MAGIC)) != MAGIC:
                 return None
+            size_max = os.fstat(file.fileno()).st_size  # memory is taken before bytes are read
             for _ in range(2):
                 head = file.read(HEADER_BYTES)
                 if len(head) < HEADER_BYTES:
                     return None
                 header = EventHeader.parse(head)
                 size = header.length - HEADER_BYTES
-                body = file.read(max(0, size))
+                body = file.read(max(0, min(size, size_max)))
                 if size < CHECKSUM_BYTES or len(body) < size:
                     return None
                 if header.type == PREVIOUS_GTIDS_EVENT:
