@@ -65,6 +65,7 @@ class ServerAddress:
     database: str | None = None
     tls: Tls = Tls()
     role: Role = "target"
+    channel: str | None = field(default=None, compare=False)  # named in the attributes of the session
     password: str = field(default="", repr=False, compare=False)
 
     def __str__(self) -> str:

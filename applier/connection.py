@@ -85,6 +85,8 @@ def connect(
         if address.unix_socket:
             # What PyMySQL notes when it opens the file itself: nobody listens, a password may go as it is.
             vars(connection)["_secure"] = True
+        if address.channel is not None:  # by which the next run finds what this one leaves
+            vars(connection)["_connect_attrs"]["applier_channel"] = address.channel
         connection.connect(_open_socket(address, connect_timeout_seconds))
     except (pymysql.err.MySQLError, OSError, RuntimeError, *NOT_THE_PROTOCOL) as error:
         raise connection_error(address, error) from error

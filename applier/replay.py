@@ -31,6 +31,7 @@ from applier.source.registration import ReplicaIdentity, server_version
 from applier.source.relay.session import Relaying
 from applier.target.checkpoint import Checkpoint, GtidMode, applied_before
 from applier.target.groups import Groups
+from applier.target.keeper import CheckpointKeeper
 from applier.target.keys import TargetKeys
 
 log = logging.getLogger(__name__)
@@ -226,14 +227,14 @@ class Replay:
                 if mode is GtidMode.KEPT
                 else Groups(checkpoint, executed, net_changes=settings.pipeline.net_changes)
             )
-            self._run_pipeline(executed, until, groups, checkpoint.packet_bytes_max())
+            self._run_pipeline(executed, until, checkpoint, groups)
 
     def _run_pipeline(
         self,
         executed: GtidSet,
         until: GtidSet | None,
+        checkpoint: Checkpoint,
         groups: Groups | None,
-        packet_bytes_max: int,
     ) -> None:
         settings = self.settings
         open_stream: Callable[[GtidSet], Stream] = self.sources.open
@@ -249,16 +250,17 @@ class Replay:
             pipeline = Pipeline(
                 settings.pipeline,
                 open_stream=open_stream,
-                target=settings.target,
+                target=checkpoint.address,
                 read_table=keys.read_table,
                 executed=executed,
                 until=until,
                 groups=groups,
-                packet_bytes_max=packet_bytes_max,
+                packet_bytes_max=checkpoint.packet_bytes_max(),
                 selection=settings.selection,
             )
-            if groups is not None:
-                groups.start()
+            newest = groups.to_add if groups is not None else lambda: None
+            keeper = CheckpointKeeper(checkpoint, newest, pipeline.fail)
+            keeper.start()
             self.pipeline = pipeline
             pipeline.start()
             if self._stopping.is_set():  # asked to stop while we were starting
@@ -270,8 +272,7 @@ class Replay:
             self._purge_relay_log(pipeline)
             self._earlier = progress_of(pipeline).after(self._earlier)
             self.pipeline = None
-            if groups is not None:
-                groups.end()
+            keeper.end()
         if pipeline.failure is not None and not self.aborted:
             raise pipeline.failure
 

@@ -39,6 +39,15 @@ class Flow:
         self.goal_ended = False
 
 
+class Trap:
+    """Waits for bytes on their way to the server."""
+
+    def __init__(self, pattern: bytes, strike: Callable[[], None], reply_lost: bool) -> None:
+        self.pattern = pattern
+        self.strike = strike
+        self.reply_lost = reply_lost
+
+
 class Link:
     """A client's connection and the one to the upstream server that belongs to it."""
 
@@ -48,6 +57,7 @@ class Link:
         self.to_client = Flow(upstream, client, to_client=True)
         self.to_upstream = Flow(client, upstream, to_client=False)
         self.flows = (self.to_client, self.to_upstream)
+        self.caught: Trap | None = None  # the server's next bytes are not to arrive
 
     @property
     def ended(self) -> bool:
@@ -72,6 +82,9 @@ class FaultProxy:
         self._chunk_bytes = CHUNK_BYTES_MAX
         self._cut_at: int | None = None  # value of bytes_to_client at which to cut
         self._links: list[Link] = []
+        self._trap: Trap | None = None
+        self.trapped = 0
+        """How often a trap has struck."""
         self._requests: deque[tuple[Callable[[], object], Future[object]]] = deque()
         self._changed = threading.Condition()
         self._stopping = False
@@ -105,6 +118,14 @@ class FaultProxy:
             self._cut_at = self.bytes_to_client + byte_count
 
         self._call(arm)
+
+    def trap(
+        self, pattern: bytes, *, reply_lost: bool = False, strike: Callable[[], None] = lambda: None
+    ) -> None:
+        """Once: call `strike` (in the proxy's thread) and reset the link when `pattern` is on its way to the server,
+        which never gets it; with `reply_lost` it does, and both happen when its answer comes, which is lost.
+        """
+        self._call(lambda: setattr(self, "_trap", Trap(pattern, strike, reply_lost)))
 
     def stall(self) -> None:
         """Move no byte in either direction, but keep every link open."""
@@ -149,7 +170,7 @@ class FaultProxy:
 
         def clear() -> None:
             self._stalled, self._delay_seconds, self._chunk_bytes = False, 0.0, CHUNK_BYTES_MAX
-            self._cut_at = None
+            self._cut_at = self._trap = None
 
         self._call(clear)
         self.accept()
@@ -262,6 +283,9 @@ class FaultProxy:
         try:
             if ready.get(flow.origin.fileno(), 0) & selectors.EVENT_READ:
                 self._read(flow)
+                if self._springs(link, flow):
+                    self._forget(link, reset=True)
+                    return
             if ready.get(flow.goal.fileno(), 0) & selectors.EVENT_WRITE:
                 self._write(flow)
             if flow.origin_ended and not flow.chunks:
@@ -270,6 +294,24 @@ class FaultProxy:
             pass
         except OSError:
             self._forget(link, reset=True)  # one side has reset its half: reset the other
+
+    def _springs(self, link: Link, flow: Flow) -> bool:
+        """Whether the bytes just read spring the trap. A pattern is looked for in what one read has brought."""
+        trap = self._trap if link.caught is None else link.caught
+        if trap is None or not flow.chunks:
+            return False
+        if link.caught is None:
+            if flow.to_client or trap.pattern not in flow.chunks[-1][1]:
+                return False
+            self._trap = None
+            if trap.reply_lost:
+                link.caught = trap
+                return False
+        elif not flow.to_client:
+            return False
+        self.trapped += 1
+        trap.strike()
+        return True
 
     def _read(self, flow: Flow) -> None:
         if flow.origin_ended or self._stalled or flow.buffered_bytes >= BUFFERED_BYTES_MAX:

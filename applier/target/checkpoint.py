@@ -20,7 +20,7 @@ import enum
 import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Final, Self
 from uuid import UUID
@@ -29,19 +29,18 @@ import pymysql
 
 from applier.address import ServerAddress
 from applier.connection import Connection, connect, connection_error
-from applier.errors import ChannelTaken, LinkLost, PreflightFailed, UsageError
+from applier.errors import LinkLost, PreflightFailed, UsageError
 from applier.events.batch import Batch
 from applier.events.gtid import GtidSet
 from applier.events.scheduling import gtid_ranges
 from applier.source.failover import of_server
+from applier.target.leftovers import end_earlier_sessions, take_channel
 from applier.target.session import query_packet
 from scheduler.grouping import Unit
 
 log = logging.getLogger(__name__)
 
 SCHEMA: Final = "applier"
-LOCK_WAIT_SECONDS: Final = 5  # an applier that has just ended may still hold the lock
-PURGE_SECONDS: Final = 1.0
 SKIPPED_MAX: Final = 10_000  # one empty transaction each
 COMMIT_REPLIES: Final = 2
 FENCED_CODE: Final = 1048  # column 'owner' cannot be null
@@ -79,7 +78,7 @@ class Checkpoint:
         attributes: Mapping[str, str] | None = None,
     ) -> None:
         """`attributes`: what the session that holds the lock tells of itself, see `observe.last_known`."""
-        self.address = address
+        self.address = replace(address, channel=channel)
         self.mode = mode
         self.channel = channel
         self._attributes = attributes
@@ -142,6 +141,10 @@ class Checkpoint:
         )
         self._value(update, str(gtids), self.channel, self.owner)
 
+    def show_life(self) -> None:
+        """A session that says nothing for long is taken for one whose applier has gone. Raises LinkLost."""
+        self._value("DO 0")
+
     def skip(self, gtids: GtidSet) -> None:
         """Makes transactions that the target does not have count as applied. Raises LinkLost, PreflightFailed."""
         missing = gtids - self.executed()
@@ -173,8 +176,8 @@ class Checkpoint:
 
     def _take(self) -> None:
         self._value("SET SESSION wait_timeout = 31536000")
-        if self._value("SELECT GET_LOCK(%s, %s)", f"applier:{self.channel}", LOCK_WAIT_SECONDS) != 1:
-            raise ChannelTaken(channel=self.channel, place=self.address.place)
+        take_channel(self._value, self.channel, self.address.place)
+        end_earlier_sessions(self._value, self.channel)
         if self.mode is GtidMode.KEPT:
             return
         if self.mode is GtidMode.PURGED:
@@ -269,38 +272,3 @@ def after_slices(before: GtidSet, unit: Unit[Batch]) -> GtidSet:
         for uuid, tag, first, last in gtid_ranges(piece.batch, piece.first, piece.end):
             after.add_range(uuid, tag, first, last)
     return after
-
-
-class GtidKeeper(threading.Thread):
-    """Extends the target's GTIDs by what was committed without a binary log, at most once a second."""
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        super().__init__(name="gtid-keeper", daemon=True)
-        self.committed: GtidSet | None = None  # the newest; replaced, never changed
-        self.failure: LinkLost | PreflightFailed | None = None
-        self._checkpoint = checkpoint
-        self._added: GtidSet | None = None
-        self._ending = threading.Event()
-
-    def run(self) -> None:
-        while not self._ending.wait(PURGE_SECONDS):
-            try:
-                self.add()
-            except (LinkLost, PreflightFailed) as error:
-                log.warning("GTIDs could not be added", extra={"detail": str(error)})
-                self.failure = error
-                return
-
-    def add(self) -> None:
-        """Adds what is new now."""
-        committed = self.committed
-        if committed is not None and committed is not self._added:
-            self._checkpoint.add_gtids(committed)
-            self._added = committed
-
-    def end(self) -> None:
-        """At drain: nothing is left out."""
-        self._ending.set()
-        self.join()
-        if self.failure is None:
-            self.add()

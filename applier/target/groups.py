@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from applier.events.batch import Batch
 from applier.events.gtid import GtidSet
 from applier.events.scheduling import end_position
-from applier.target.checkpoint import Checkpoint, GtidKeeper, GtidMode, Progress, ProgressMarker, after_slices
+from applier.target.checkpoint import Checkpoint, GtidMode, Progress, ProgressMarker, after_slices
 from scheduler.grouping import Unit
 
 
@@ -18,7 +18,7 @@ class Groups:
         self.checkpoint = checkpoint
         self.net_changes = net_changes
         self._marker = ProgressMarker(executed)
-        self._keeper = GtidKeeper(checkpoint) if checkpoint.mode is GtidMode.PURGED else None
+        self._newest: GtidSet | None = None
 
     @property
     def session_variables(self) -> dict[str, str]:
@@ -37,9 +37,12 @@ class Groups:
         return self.checkpoint.commit_packet(unit.progress.after, last.batch.file, position)
 
     def note_committed(self, unit: Unit[Batch]) -> None:
-        if self._keeper is not None:
-            assert isinstance(unit.progress, Progress)
-            self._keeper.committed = unit.progress.after
+        assert isinstance(unit.progress, Progress)
+        self._newest = unit.progress.after
+
+    def to_add(self) -> GtidSet | None:
+        """What the target's own GTIDs must contain by now, where commits do not add theirs."""
+        return self._newest if self.checkpoint.mode is GtidMode.PURGED else None
 
     def split(self, unit: Unit[Batch]) -> Iterator[Unit[Batch]]:
         """Units of one transaction each, with their progress."""
@@ -49,12 +52,3 @@ class Groups:
             before, executed = executed, after_slices(executed, single)
             single.progress = Progress(before, executed)
             yield single
-
-    def start(self) -> None:
-        if self._keeper is not None:
-            self._keeper.start()
-
-    def end(self) -> None:
-        """Once no worker runs any more. Raises LinkLost."""
-        if self._keeper is not None:
-            self._keeper.end()

@@ -1,7 +1,7 @@
 """What the attacks came to: how often each was tried, what was lost or doubled, and how long it took to go on.
 
-`pytest tests/fault --fault-table FILE` adds the figures of a run to a JSON file; whichever command, the table of its own
-figures is printed at the end. Several runs into one file give the table of them all: `python -m tests.fault.tally FILE`.
+Every run prints the table of its own figures. `pytest tests/fault --fault-table FILE` adds them to a JSON file,
+and `python -m tests.fault.tally FILE` prints the table of all runs that have added to it.
 """
 
 from __future__ import annotations

@@ -165,3 +165,25 @@ def test_close_leaves_no_thread_and_may_be_repeated(echo_port: int) -> None:
     assert not any(thread.name == f"proxy-{proxy.port}" for thread in threading.enumerate())
     with pytest.raises(RuntimeError, match="closed"):
         proxy.cut()
+
+
+def test_trap_keeps_what_it_waits_for_from_arriving(proxy: FaultProxy, client: socket.socket) -> None:
+    struck: list[int] = []
+    proxy.trap(b"COMMIT", strike=lambda: struck.append(proxy.bytes_to_upstream))
+    client.sendall(b"BEGIN")
+    assert client.recv(100) == b"BEGIN"
+    client.sendall(b"and COMMIT!")
+    with pytest.raises(ConnectionResetError):
+        client.recv(100)
+    assert (struck, proxy.trapped) == ([5], 1)
+    with socket.create_connection(("127.0.0.1", proxy.port), 10) as another:
+        another.sendall(b"COMMIT")
+        assert another.recv(100) == b"COMMIT"
+
+
+def test_trap_loses_the_reply(proxy: FaultProxy, client: socket.socket) -> None:
+    proxy.trap(b"COMMIT", reply_lost=True)
+    client.sendall(b"COMMIT")
+    with pytest.raises(ConnectionResetError):
+        client.recv(100)
+    assert (proxy.bytes_to_upstream, proxy.bytes_to_client, proxy.trapped) == (6, 0, 1)
