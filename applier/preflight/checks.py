@@ -30,6 +30,7 @@ CHECKS: tuple[Check, ...] = (
     privileges.target_progress,
     privileges.target_rows,
     privileges.target_statements,
+    privileges.target_lock_waits,
     privileges.target_functions,
     privileges.target_tags,
     privileges.reading,

@@ -22,6 +22,7 @@ DDL = (
     "RELOAD",  # FLUSH TABLES is in the log
 )
 ACCOUNTS = ("CREATE USER", "ROLE_ADMIN", "SYSTEM_USER")
+LOCK_TABLES = ("data_lock_waits", "data_locks", "threads")  # of the performance schema
 SCHEMAS_SHOWN_MAX = 5
 TAG = re.compile(r":[a-z_]", re.IGNORECASE)  # in a GTID set: uuid:tag:1-3
 
@@ -91,6 +92,29 @@ def target_statements(it: Situation) -> Iterable[Finding]:
         )
     else:
         yield ok(name, "whatever DDL and account statements need is held")
+
+
+def target_lock_waits(it: Situation) -> Iterable[Finding]:
+    """Who waits for whom: without it others are rolled back on suspicion, see `applier.target.lock_waits`."""
+    name, target = "privileges.target.performance_schema", it.target
+    lacking = [
+        table for table in LOCK_TABLES if not target.grants.holds("SELECT", "performance_schema", table)
+    ]
+    if not target.is_on("performance_schema"):
+        yield warning(
+            name,
+            "OFF: a lock that a later transaction holds before an earlier one is looked for by guessing",
+            "start the target with performance_schema=ON",
+        )
+    elif lacking:
+        yield warning(
+            name,
+            f"SELECT missing on {', '.join(lacking)}: a lock that a later transaction holds before an earlier one is"
+            " looked for by guessing",
+            f"GRANT SELECT ON performance_schema.* TO {target.account}",
+        )
+    else:
+        yield ok(name, "lock waits can be seen")
 
 
 def target_functions(it: Situation) -> Iterable[Finding]:

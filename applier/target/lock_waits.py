@@ -36,12 +36,13 @@ EXECUTING: Final = "executing"
 HOLDS_LOCKS: Final = frozenset({"waiting for its commit turn", "waiting for rows of an earlier group"})
 
 IDLE_SECONDS: Final = 0.1  # between two glances at the workers when none has a unit
-GLANCE_SECONDS_MAX: Final = 0.02  # … when all is well: 15 microseconds each
+GLANCE_SECONDS_MAX: Final = 0.01  # … when all is well
 GLANCE_SECONDS_MIN: Final = 0.002  # … where waits come one after the other
-LOOK_SHARE: Final = 10  # looking at the target takes at most one tenth of the time
+SLOWER: Final = 1.1  # each glance that finds nothing makes the next pause longer
+LOOK_SHARE: Final = 10  # looks that find nothing take at most one tenth of the time
 PATIENCE_SECONDS_MAX: Final = 0.5  # before units are rolled back on suspicion, when that did not help
 METADATA_SECONDS: Final = 0.25  # of executing before we ask for a metadata lock wait
-RETRY_SECONDS_MAX: Final = 10.0  # between attempts to reach the target
+RETRY_SECONDS, RETRY_SECONDS_MAX = 0.02, 10.0  # between attempts to reach the target
 LOG_SECONDS: Final = 1.0  # at most one line of a kind in so long; the others are for debugging
 
 OUTSIDE: Final = 0  # among the sequence numbers of units: all sessions that are not ours
@@ -97,6 +98,7 @@ class LockWaits(threading.Thread):
         self.outside = 0  # waits for locks of other clients: nothing is done about them
         self.looks = 0  # questions to the target
         self._workers = workers
+        self._states = [worker.state for worker in workers]
         self._clock = clock
         self._gtid = gtid
         self._locks = DataLocks(address)
@@ -131,22 +133,25 @@ class LockWaits(threading.Thread):
 
     def _glance(self, now: float) -> None:
         """At the workers only. Asks the target when one has been executing for a while before one that holds locks."""
-        running = list(self._running())
-        if not running:
+        idle, suspicious = True, False
+        last_holder = max((s.sequence_number for s in self._states if s.activity in HOLDS_LOCKS), default=0)
+        for state in self._states:
+            if state.unit is not None:
+                idle = False
+                if state.activity == EXECUTING and state.sequence_number < last_holder:
+                    suspicious = suspicious or now - state.since > self._pause / 2
+        if idle:
             self._pause = IDLE_SECONDS
-            return
-        last_holder = max((one.unit.sequence_first for one in running if one.holds_locks), default=0)
-        waits = any(
-            one.executing and one.unit.sequence_first < last_holder and now - one.since > self._pause / 2
-            for one in running
-        )
-        found = waits and now >= self._look_again_at and self._look_or_retry(running, now)
-        if found:
-            self._pause = max(GLANCE_SECONDS_MIN, min(self._pause, GLANCE_SECONDS_MAX) / 4)
+        elif suspicious and now >= self._look_again_at:
+            if self._look_or_retry(list(self._running()), now):
+                self._pause = GLANCE_SECONDS_MIN
+            else:
+                self._pause = max(self._slower(), LOOK_SHARE * (time.monotonic() - now))
         else:
-            self._pause = min(GLANCE_SECONDS_MAX, self._pause * 1.25)
-        if waits:
-            self._pause = max(self._pause, LOOK_SHARE * (time.monotonic() - now))
+            self._pause = self._slower()
+
+    def _slower(self) -> float:
+        return min(GLANCE_SECONDS_MAX, self._pause * SLOWER)
 
     def _running(self) -> Iterator[Running]:
         for worker in self._workers:
@@ -166,7 +171,7 @@ class LockWaits(threading.Thread):
         except (ApplierError, pymysql.MySQLError, OSError) as error:
             self._locks.close()
             self._look_failures += 1
-            pause = min(RETRY_SECONDS_MAX, 0.1 * 2**self._look_failures)
+            pause = min(RETRY_SECONDS_MAX, RETRY_SECONDS * 2**self._look_failures)
             self._look_again_at = now + pause
             log.debug("lock waits cannot be looked at", extra={"detail": str(error), "again_seconds": pause})
             return False
@@ -193,9 +198,9 @@ class LockWaits(threading.Thread):
 
     def _edges(self, running: list[Running]) -> Edges:
         threads = self._locks.threads([one.connection_id for one in running])
-        by_thread = {threads[one.connection_id]: one for one in running}
+        by_thread = {threads[one.connection_id]: one for one in running if one.connection_id in threads}
         edges: Edges = {}
-        for wait in self._locks.waits(by_thread):
+        for wait in self._locks.waits(by_thread) if by_thread else ():
             waiter, blocker = by_thread.get(wait.waiter), by_thread.get(wait.blocker)
             if (waiter is None or waiter.still) and (blocker is None or blocker.still):
                 first = OUTSIDE if waiter is None else waiter.unit.sequence_first

@@ -16,6 +16,7 @@ from applier.errors import PreflightFailed
 from applier.preflight import Finding, Level, Report, Requirements, preflight
 from applier.preflight.facts import read_server
 from applier.preflight.grants import Grants
+from applier.preflight.privileges import LOCK_TABLES
 from applier.preflight.server_settings import server_kind
 from applier.sandbox import Server
 from applier.target import checkpoint
@@ -387,6 +388,23 @@ def test_a_privilege_taken_away_is_missed_and_its_remedy_works(
     quietly(server, found.remedy)
     (mended,) = (one for one in _as_someone(accounts).findings if one.name == name)
     assert mended.level is Level.OK
+
+
+def test_three_tables_of_the_performance_schema_are_wanted(accounts: Pair) -> None:
+    name = "privileges.target.performance_schema"
+    revoke = "REVOKE SELECT ON *.* FROM someone@'%'"
+    quietly(accounts.target, revoke, "GRANT SELECT ON performance_schema.data_lock_waits TO someone@'%'")
+    found = accounts.finding(name, target_user="someone")
+    assert found.level is Level.WARNING
+    assert "data_locks, threads" in found.detail
+    quietly(accounts.target, found.remedy)
+    assert accounts.finding(name, target_user="someone").level is Level.OK
+    quietly(
+        accounts.target,
+        "REVOKE SELECT ON performance_schema.* FROM someone@'%'",
+        *(f"GRANT SELECT ON performance_schema.{table} TO someone@'%'" for table in LOCK_TABLES),
+    )
+    assert accounts.finding(name, target_user="someone").level is Level.OK
 
 
 def test_verifying_makes_select_a_must(accounts: Pair) -> None:

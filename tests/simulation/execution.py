@@ -44,6 +44,7 @@ class Script:
     slowness: int  # of the slowest execution
     deadlocks: float
     gap_locks: float
+    sees_locks: bool  # the target tells who waits for whom
     fail_at: int = 0  # sequence number of a transaction that can never be applied
     drain_at: int = 0
     stop_at: int = 0
@@ -69,6 +70,7 @@ class Script:
             slowness=dice.choice((3, 30, 300)),
             deadlocks=0.1 if trouble else 0.0,
             gap_locks=0.3 if trouble and ordered and not log.large else 0.0,
+            sees_locks=seed % 2 == 0,
             fail_at=dice.randint(1, total) if ending < 0.1 and total else 0,
             drain_at=dice.randint(1, 200) if 0.1 <= ending < 0.15 else 0,
             stop_at=dice.randint(1, 200) if 0.15 <= ending < 0.2 else 0,
@@ -283,6 +285,8 @@ class SimulatedWorker:
         gap, gaps = dice % GAPS, self.schedule.gaps
         if dice // GAPS % 100 >= 100 * self.script.gap_locks or gap in self.holds:
             return True
+        if gap in gaps and self.script.sees_locks:
+            self._watched(unit, gap)
         if gap in gaps:
             self.runtime.sleep(20)  # the lock wait timeout
             if gap in gaps:
@@ -292,6 +296,15 @@ class SimulatedWorker:
         gaps[gap] = unit.sequence_first
         self.holds.append(gap)
         return True
+
+    def _watched(self, unit: Unit[Batch], gap: int) -> None:
+        """As `applier.target.lock_waits`: a later unit that holds the lock is rolled back in its turn wait."""
+        gaps = self.schedule.gaps
+        for _ in range(10):
+            if gap not in gaps:
+                return
+            self.clock.roll_back(gaps.get(gap, 0), unit.sequence_last)
+            self.runtime.sleep(2)
 
     def _unlock(self) -> None:
         for gap in self.holds:

@@ -237,6 +237,65 @@ def test_units_that_wait_with_locks_held_go_on_when_they_may() -> None:
     assert holds.result() is True
 
 
+def test_only_the_guilty_unit_is_rolled_back_and_runs_again_after_the_one_it_blocked() -> None:
+    clock = Clock()
+    guilty, innocent = Unit(4), Unit(5)
+    clock.executed(guilty.ticket)
+    clock.executed(innocent.ticket)
+    assert clock.roll_back(4, blocked=2)
+    assert (guilty.told, innocent.told) == ([Decision.ROLLBACK], [])
+    gives_way = Waiting(lambda: clock.give_way(4))
+    wait_until(lambda: clock._waits)
+    clock.committed(1, 1)
+    assert gives_way.outcome == []
+    clock.committed(2, 2)
+    assert gives_way.result() is None
+    clock.executed(guilty.ticket)  # not refused a second time
+    clock.committed(3, 3)
+    assert guilty.told[1:] == [Decision.COMMIT]
+
+
+def test_a_unit_that_waits_with_locks_held_can_be_the_guilty_one() -> None:
+    clock = Clock()
+    holds = Waiting(lambda: clock.wait_holding(5, 3))
+    wait_until(lambda: clock._holders)
+    assert clock.roll_back(5, blocked=2)
+    assert holds.result() is False
+    gives_way = Waiting(lambda: clock.give_way(5))
+    wait_until(lambda: clock._waits)
+    clock.committed(1, 2)
+    assert gives_way.result() is None
+    assert clock._waits == []
+
+
+def test_nobody_is_rolled_back_for_a_later_unit_or_one_that_has_committed_or_while_executing() -> None:
+    clock = Clock()
+    waits = Unit(4)
+    clock.executed(waits.ticket)
+    clock.committed(1, 2)
+    assert not clock.roll_back(4, blocked=4)
+    assert not clock.roll_back(4, blocked=9)
+    assert not clock.roll_back(4, blocked=2)
+    assert not clock.roll_back(5, blocked=3)
+    assert waits.told == []
+    clock.committed(3, 3)
+    assert not clock.roll_back(4, blocked=3)
+    assert waits.told == [Decision.COMMIT]
+
+
+def test_who_was_woken_but_does_not_run_yet_is_not_woken_again() -> None:
+    """Its rows are free: it goes on, whoever waits for its locks finds it later."""
+    clock = Clock()
+    holds = Waiting(lambda: clock.wait_holding(5, 1))
+    wait_until(lambda: clock._holders)
+    with clock._lock:  # it cannot leave `wait_holding`
+        clock._advance(1, 1)
+        (wake,) = clock._due()
+        wake.release()
+        assert clock._take_holders([5]) == []
+    assert holds.result() is True
+
+
 # --- all together ------------------------------------------------------------------------------------
 
 
@@ -256,7 +315,11 @@ def test_any_interleaving_commits_everything_once_and_in_order(seed: int, ordere
             clock.wait_for(needs[number])
             if number in blocked:
                 blocked.discard(number)
-                clock.roll_back_later_than(number)
+                if number % 2:
+                    clock.roll_back_later_than(number)
+                else:
+                    for later in range(number + 1, number + 7):
+                        clock.roll_back(later, number)
             decided = threading.Semaphore(0)
             ticket = Ticket(number, number, lambda decision, decided=decided: decided.release())  # type: ignore[misc]
             clock.executed(ticket)
