@@ -5,6 +5,7 @@ Executed event by event, each statement under the session state that the source 
 
 from __future__ import annotations
 
+import logging
 import re
 import struct
 from collections.abc import Callable
@@ -29,6 +30,8 @@ from applier.target import event_ddl
 from applier.target.session import Session
 from applier.target.wire import ServerReplied
 
+log = logging.getLogger(__name__)
+
 QUERY, INTVAR, RAND, USER_VAR, XID, ROWS_QUERY, XA_PREPARE = 2, 5, 13, 14, 16, 29, 38
 TABLE_MAP: Final = 19
 ROW_EVENTS: Final = frozenset({23, 24, 25, 30, 31, 32, 39})
@@ -37,7 +40,9 @@ ENDS_WITH_COMMIT: Final = frozenset({b"COMMIT", b"ROLLBACK"})
 # CREATE TABLE … SELECT in the log. From here to its COMMIT the server takes nothing but BINLOG.
 CREATE_WITH_ROWS: Final = re.compile(rb"CREATE\s.*\bSTART TRANSACTION\Z", re.IGNORECASE | re.DOTALL)
 CREATE_TEMPORARY: Final = re.compile(rb"\s*CREATE\s+TEMPORARY\b", re.IGNORECASE)
+XA_START: Final = re.compile(rb"\s*XA\s+(START|BEGIN)\b", re.IGNORECASE)
 UNKNOWN_DATABASE: Final = 1049
+XA_KNOWN: Final = 1440  # XAER_DUPID
 # Events and statements that only binlog_format=STATEMENT or MIXED writes, and that we cannot carry out.
 LOAD_DATA: Final = dict.fromkeys((9, 11, 17, 18), "LOAD DATA in statement format")
 TEMPORARY_TABLE: Final = "a temporary table in statement format: it belongs to one session of the source"
@@ -144,7 +149,7 @@ class _Statements:
     def _run_statement(self, query: Query) -> None:
         """A statement that failed half-way on the source must fail with the same error here."""
         try:
-            self.session.statement(event_ddl.for_replica(query.text, query.invoker))
+            self._send_statement(event_ddl.for_replica(query.text, query.invoker))
         except ServerReplied as error:
             if error.code != query.error_code:
                 raise self.no_database or error from None
@@ -157,6 +162,29 @@ class _Statements:
                     gtid=self.info.gtid,
                     detail=f"the source logged error {query.error_code} for this statement, the target did not meet it",
                 )
+
+    def _send_statement(self, text: bytes) -> None:
+        begins = XA_START.match(text)
+        try:
+            self.session.statement(text)
+        except ServerReplied as error:
+            if error.code != XA_KNOWN or begins is None:
+                raise
+            self._forget_prepared(text[begins.end() :])
+            self.session.statement(text)
+
+    def _forget_prepared(self, xid: bytes) -> None:
+        """The source prepares a transaction that is prepared here already, while its GTID says that it is not: a crash
+        came between the two."""
+        self.session.execute_sql("SET gtid_next='AUTOMATIC', sql_log_bin=0")
+        self.session.execute_sql(b"XA ROLLBACK" + xid)
+        self.session.execute_sql(f"SET sql_log_bin={self.session.variables.get('sql_log_bin', '1')}")
+        log.warning(
+            "rolled back a prepared transaction that an earlier run has left",
+            extra={"xid": xid.decode("utf-8", "replace").strip(), "gtid": self.info.gtid},
+        )
+        if self.keep_gtid:
+            self._own_gtid()
 
     def _set_state(self, query: Query) -> None:
         self.state_set = True
