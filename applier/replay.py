@@ -25,9 +25,9 @@ from applier.pipeline import Pipeline
 from applier.preflight import Requirements, preflight
 from applier.reader import Stream
 from applier.settings import RunSettings
-from applier.source.failover import CASCADES_LOGGED_SINCE, Candidate, SourceFacts, Sources, one_line
+from applier.source.failover import Candidate, SourceFacts, Sources, one_line
 from applier.source.position import source_position
-from applier.source.registration import ReplicaIdentity, server_version
+from applier.source.registration import ReplicaIdentity
 from applier.source.relay.session import Relaying
 from applier.target.checkpoint import Checkpoint, GtidMode, applied_before
 from applier.target.groups import Groups
@@ -190,11 +190,9 @@ class Replay:
                     cursor.execute("SELECT @@GLOBAL.server_id")
                     (target_server_id,) = cursor.fetchone()
                 with source.cursor() as cursor:
-                    cursor.execute("SELECT VERSION(), @@GLOBAL.binlog_row_image")
-                    version, row_image = cursor.fetchone()
-                self._facts = SourceFacts(
-                    server_version(version) >= CASCADES_LOGGED_SINCE, row_image == "FULL"
-                )
+                    cursor.execute("SELECT @@GLOBAL.binlog_row_image")
+                    (row_image,) = cursor.fetchone()
+                self._facts = SourceFacts(full_images=row_image == "FULL")
                 sources.identity = ReplicaIdentity.choose(
                     source, address, [int(target_server_id)], settings.server_id
                 )
@@ -244,7 +242,6 @@ class Replay:
         facts = self._facts
         with TargetKeys(
             settings.target,
-            source_logs_cascades=facts.logs_cascades,
             images_may_lack_columns=not facts.full_images,
         ) as keys:
             pipeline = Pipeline(

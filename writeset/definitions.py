@@ -88,7 +88,7 @@ class KeyDefinition:
 class TableDefinition:
     """Everything that a `TablePlan` is built from; `keys[0]` is the row's identity if `has_identity`.
 
-    cascades_unlogged: a foreign key's cascade may change rows that the source does not log, so a delete, or
+    cascades: a foreign key's cascade may change rows of other tables. Where the source does not log them, a delete, or
         an update of a key that others refer to, must be a barrier. always_barrier: every change must be one.
     source_overlooks: child of a table without a primary key. MySQL (seen with 9.7) leaves the rows of such a parent
         out of its own writesets, so a child's last_committed in the log may be below the parent's transaction.
@@ -104,7 +104,7 @@ class TableDefinition:
     keys: tuple[KeyDefinition, ...] = ()
     has_identity: bool = False
     always_barrier: bool = False
-    cascades_unlogged: bool = False
+    cascades: bool = False
     has_foreign_keys: bool = False
     source_overlooks: bool = False
     has_computed_columns: bool = False

@@ -69,8 +69,8 @@ cdef class TablePlan:
     cdef readonly bint has_identity
     cdef readonly bint keyless               # no usable key: inserts share the table, others exclude
     cdef readonly bint always_barrier        # every change of the table
-    cdef readonly bint cascades_unlogged     # parent of a cascade that the source does not log: its deletes and
-                                             # the updates of its referenced keys are barriers
+    cdef readonly bint cascades              # parent of a foreign key with a cascade: where the source does not log
+                                             # it, deletes and updates of the referenced keys are barriers
     cdef readonly bint has_foreign_keys      # child or parent
     cdef readonly bint source_overlooks      # what it depends on: the source's last_committed may be too low
     cdef readonly bint has_computed_columns  # generated ones, or expressions in indexes
@@ -90,9 +90,9 @@ cdef enum RowKind:
 
 # Appends the touches of one row. `before` is NULL for an insert, `after` for a delete; each has
 # column_total spans (only those flagged in `wanted` are read). Returns 1 when the transaction must be a
-# barrier because what the row touches cannot be known (always_barrier, a cascade that is not logged, or an
+# barrier because what the row touches cannot be known (always_barrier, a cascade unless `cascades_logged`, or an
 # absent key column in an unguarded index), else 0; -1 with MemoryError.
-cdef int hash_row(TablePlan plan, int kind, const Span* before, const Span* after,
+cdef int hash_row(TablePlan plan, int kind, const Span* before, const Span* after, bint cascades_logged,
                   Touches* out) except -1 nogil
 
 cdef uint64_t hash_bytes(const uint8_t* data, size_t length, uint64_t seed) noexcept nogil

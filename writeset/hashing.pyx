@@ -278,14 +278,14 @@ cdef bint may_cascade(TablePlan plan, int kind, const Span* before, const Span* 
     return False
 
 
-cdef int hash_row(TablePlan plan, int kind, const Span* before, const Span* after,
+cdef int hash_row(TablePlan plan, int kind, const Span* before, const Span* after, bint cascades_logged,
                   Touches* out) except -1 nogil:
     cdef const Key* key = plan.keys
     cdef const Key* end = plan.keys + plan.key_count
     cdef const Span* image = after if before == NULL else before
     cdef uint64_t hash = 0
     cdef int state
-    if plan.always_barrier or (plan.cascades_unlogged and may_cascade(plan, kind, before, after)):
+    if plan.always_barrier or (plan.cascades and not cascades_logged and may_cascade(plan, kind, before, after)):
         return 1
     touches_reserve(out, 4 * plan.key_count + 1)
     if plan.keyless:
@@ -333,7 +333,7 @@ cdef class TablePlan:
         self.has_identity = definition.has_identity
         self.keyless = not definition.has_identity
         self.always_barrier = definition.always_barrier
-        self.cascades_unlogged = definition.cascades_unlogged
+        self.cascades = definition.cascades
         self.has_foreign_keys = definition.has_foreign_keys
         self.source_overlooks = definition.source_overlooks
         self.has_computed_columns = definition.has_computed_columns
@@ -385,7 +385,7 @@ cdef class TablePlan:
         """Numbers of the columns that some key needs."""
         return tuple(index for index in range(self.column_total) if self.wanted[index])
 
-    def touches(self, kind, before=None, after=None):
+    def touches(self, kind, before=None, after=None, *, bint cascades_logged=True):
         """What one row touches, as [(hash, Access), …] in order; None when the transaction must be a barrier.
 
         Each image is a sequence of `column_total` values: bytes, None for NULL, `...` for an absent column.
@@ -399,7 +399,7 @@ cdef class TablePlan:
         try:
             old = image_spans(self, before)
             new = image_spans(self, after)
-            if hash_row(self, kind, old, new, &out):
+            if hash_row(self, kind, old, new, cascades_logged, &out):
                 return None
             return [(out.hashes[index], definitions.Access(out.modes[index])) for index in range(out.count)]
         finally:

@@ -40,8 +40,6 @@ class KeyReader:
 
     connection: an SQLAlchemy connection to the target; it is set to autocommit, so that each answer is the
         schema of now.
-    source_logs_cascades: whether the source's log has the rows that a foreign key's cascade changes (MySQL
-        from 9.6 on). If not, a change that may cascade makes its transaction a barrier.
     images_may_lack_columns: whether row images may lack key columns (binlog_row_image other than FULL). Then
         the keys are guarded, so that an unknown value conflicts with its index instead of with everything.
 
@@ -52,13 +50,11 @@ class KeyReader:
         self,
         connection: Connection,
         *,
-        source_logs_cascades: bool = False,
         images_may_lack_columns: bool = False,
     ) -> None:
         if not connection.in_transaction():
             connection.execution_options(isolation_level="AUTOCOMMIT")
         self._reader = SchemaReader(connection)
-        self._source_logs_cascades = source_logs_cascades
         self._images_may_lack_columns = images_may_lack_columns
 
     def read_table(self, schema: str, table: str) -> TablePlan | None:
@@ -85,7 +81,6 @@ class KeyReader:
             table,
             foreign_keys,
             known,
-            cascades_logged=self._source_logs_cascades,
             guard_all=self._images_may_lack_columns,
         )
         return TablePlan(definition)
@@ -96,7 +91,6 @@ def table_definition(
     foreign_keys: Iterable[ForeignKey],
     known: dict[TableName, Table],
     *,
-    cascades_logged: bool,
     guard_all: bool = False,
 ) -> TableDefinition:
     """What a table's rows touch. `known` holds the table and those at the other ends of its foreign keys."""
@@ -119,7 +113,7 @@ def table_definition(
         column_total=len(table.columns),
         keys=tuple(keys.values()),
         has_identity=has_identity,
-        cascades_unlogged=not cascades_logged and any(key.cascades for key in children),
+        cascades=any(key.cascades for key in children),
         has_foreign_keys=bool(foreign_keys),
         source_overlooks=any(not _has_primary_key(known.get(key.parent)) for key in parents),
         has_computed_columns=table.has_computed_columns,

@@ -75,7 +75,7 @@ def read_decoded(files: Iterable[Path], plans: Plans, executed: GtidSet | None =
 def plans_of(server: Server) -> Iterator[Plans]:
     """The keys of the server's tables, each read once."""
     known: dict[tuple[str, str], TablePlan] = {}
-    with TargetKeys(parse_url(server.url, "target", prompt=False), source_logs_cascades=True) as keys:
+    with TargetKeys(parse_url(server.url, "target", prompt=False)) as keys:
 
         def plan(table_map: TableMap, sequence_number: int) -> TablePlan:
             name = (table_map.schema, table_map.table)

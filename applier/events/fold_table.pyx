@@ -100,7 +100,7 @@ cdef int refusal_of(TablePlan plan, uint32_t column_count) except -1:
     cdef size_t i
     if plan.always_barrier:
         return ALWAYS_BARRIER
-    if plan.has_foreign_keys or plan.cascades_unlogged:
+    if plan.has_foreign_keys or plan.cascades:
         return FOREIGN_KEYS
     if not plan.has_identity:
         return NO_IDENTITY

@@ -18,7 +18,7 @@ cdef enum RowsEventFlags:
     ROWS_NO_FOREIGN_KEY_CHECKS = 2
     ROWS_RELAXED_UNIQUE_CHECKS = 4
     ROWS_COMPLETE_ROWS = 8
-    ROWS_USE_SQL_FOREIGN_KEY = 16       # a cascade that the source has logged (9.6 and later)
+    ROWS_USE_SQL_FOREIGN_KEY = 16       # the source logs cascades (9.6 and later)
 
 cdef enum:
     TABLE_ID_BYTES = 6

@@ -8,7 +8,7 @@ from applier.events.batch cimport T_BARRIER, T_DDL, T_KEYS_UNKNOWN, T_OWN_KEYS_O
 from applier.events.event_types cimport (
     HEADER_BYTES, LOG_POS_OFFSET, PARTIAL_UPDATE_ROWS_EVENT, TABLE_MAP_EVENT, is_rows_event)
 from applier.events.row_image cimport (
-    PARTIAL_JSON_UPDATES, ROWS_POST_HEADER_BYTES, ROWS_STMT_END, TABLE_ID_BYTES, TABLE_ID_DUMMY, ColumnLayout,
+    PARTIAL_JSON_UPDATES, ROWS_NO_FOREIGN_KEY_CHECKS, ROWS_POST_HEADER_BYTES, ROWS_STMT_END, ROWS_USE_SQL_FOREIGN_KEY, TABLE_ID_BYTES, TABLE_ID_DUMMY, ColumnLayout,
     all_clear, bit, read_rows_header, skip_value_options, walk_columns, walk_strides)
 from applier.events.wire cimport load_u16, load_u32
 from writeset.hashing cimport (
@@ -19,11 +19,16 @@ from applier.events.column_types import ColumnType
 from applier.events.table_map import parse_table_map
 
 # hash_row as a function of a borrowed pointer: Cython allows no cast to an object without the GIL.
-ctypedef int (*HashRow)(void*, int, const Span*, const Span*, Touches*) except -1 nogil
+ctypedef int (*HashRow)(void*, int, const Span*, const Span*, bint, Touches*) except -1 nogil
 cdef HashRow hash_row_of = <HashRow>hash_row
 
 # Of one statement. MySQL opens far fewer at once; a log that names more is not one.
 DEF IN_FORCE_MAX = 4096
+
+# MySQL sets the first of these wherever the rows that a foreign key's cascade changes are in the log too: from 9.6 on,
+# unless innodb_native_foreign_keys is ON. Without checks of foreign keys there is no cascade.
+cdef enum:
+    CASCADES_LOGGED = ROWS_USE_SQL_FOREIGN_KEY | ROWS_NO_FOREIGN_KEY_CHECKS
 
 
 cdef class RowDecoder:
@@ -220,7 +225,8 @@ cdef class RowDecoder:
         at[0] = p
         if not transaction.flags & T_KEYS_UNKNOWN:
             if hash_row_of(table.plan, header.kind, table.before if header.kind != ROW_INSERT else NULL,
-                           table.after if header.kind != ROW_DELETE else NULL, &batch.touches):
+                           table.after if header.kind != ROW_DELETE else NULL,
+                           header.flags & CASCADES_LOGGED != 0, &batch.touches):
                 transaction.flags |= T_BARRIER | T_KEYS_UNKNOWN
             row.touch_count = <uint16_t>(batch.touches.count - touches)
         return 0

@@ -117,7 +117,7 @@ def _reason_of_statement(flags: TransactionFlag, text: bytes) -> str:
 
 
 def _reason_of_keys(plans: list[TablePlan]) -> str:
-    return CASCADE if any(plan.cascades_unlogged for plan in plans) else KEYS_UNKNOWN
+    return CASCADE if any(plan.cascades for plan in plans) else KEYS_UNKNOWN
 
 
 def _shown(text: bytes) -> str:

@@ -19,14 +19,12 @@ from applier.errors import Unreachable
 from applier.events.column_types import ColumnType
 from applier.events.table_map import Column, TableMap
 from applier.plan.collation_ids import COLLATION_NAMES
-from applier.source.registration import server_version
 from writeset import schema as server_schema
 from writeset.collation import proven_collations
 from writeset.definitions import TableDefinition
 from writeset.hashing import TablePlan
 from writeset.keys import KeyReader, table_definition
 
-CASCADES_LOGGED_SINCE = (9, 6)
 BINARY_COLLATION = 63
 CHARACTER_BYTES_MAX = {"utf8mb4": 4, "utf8mb3": 3, "utf16": 4, "utf16le": 4, "utf32": 4, "ucs2": 2}
 
@@ -87,13 +85,6 @@ class PlanKeys:
         self.server = server
         self.tables: dict[tuple[str, str], KnownTable] = {}
         self._known: dict[bytes, KnownTable] = {}  # by content of the table map
-        self._cascades_logged = False
-
-    def source_is(self, version: str) -> None:
-        """The log's server, as its format description names it. From 9.6 on foreign-key cascades are in the log."""
-        self._cascades_logged = (
-            "mariadb" not in version.lower() and server_version(version) >= CASCADES_LOGGED_SINCE
-        )
 
     def plan(self, table_map: TableMap, sequence_number: int) -> TablePlan:
         """Raises Unreachable and what `connect` raises."""
@@ -118,7 +109,7 @@ class PlanKeys:
         engine = sqlalchemy_engine(server)
         try:
             with engine.connect() as connection:
-                reader = KeyReader(connection, source_logs_cascades=self._cascades_logged)
+                reader = KeyReader(connection)
                 plan = reader.read_table(table_map.schema, table_map.table)
                 columns = _column_names(connection, table_map)
         except SQLAlchemyError as error:
@@ -158,7 +149,7 @@ def keys_of_log(table_map: TableMap) -> KnownTable:
         {column.label: _server_column(column) for column in table_map.columns},
         (server_schema.Index("PRIMARY", parts),),
     )
-    return KnownTable(TablePlan(table_definition(table, [], {}, cascades_logged=True)), KeysFrom.LOG, columns)
+    return KnownTable(TablePlan(table_definition(table, [], {})), KeysFrom.LOG, columns)
 
 
 def _server_column(column: Column) -> server_schema.Column:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from applier.errors import CorruptEvent, DataError, LinkLost, Unreachable, UnsupportedEvent
 from applier.events.batch import Batch
-from applier.events.control import parse_format_description
 from applier.events.payload import inflate
 from applier.events.rows import RowDecoder
 from applier.events.scheduling import Dependencies, compressed, last_commit_microseconds
@@ -79,16 +78,12 @@ class Planner:
         self._timeline: list[Point] = []
         self._batches_per_point = 1
         self._batches = 0
-        self._format = b""
         self._files: list[str] = []
         self._first_commit = 0
         self._last_commit = 0
 
     def add(self, batch: Batch) -> None:
         """Raises ApplierError."""
-        if batch.format_description != self._format:
-            self._format = batch.format_description
-            self.keys.source_is(parse_format_description(self._format).server_version)
         for number in compressed(batch):
             inflate(batch, number)
         self._decoder.decode(batch, self.keys.plan)

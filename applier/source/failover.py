@@ -43,19 +43,17 @@ ASK_TIMEOUT_SECONDS: Final = 10.0
 # Longer than a server takes to restart: until then one that cannot be reached may come back and make it needless to
 # stop because of another that does not fit.
 REFUSE_AFTER_SECONDS: Final = 15.0
-CASCADES_LOGGED_SINCE: Final = (9, 6)  # from this version on a foreign key's cascade is in the binary log
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
     """What of the source's settings decides about the keys of a transaction."""
 
-    logs_cascades: bool = True
     full_images: bool = True
 
     def and_of(self, other: SourceFacts) -> SourceFacts:
         """What may be relied on where the log is of both."""
-        return SourceFacts(self.logs_cascades and other.logs_cascades, self.full_images and other.full_images)
+        return SourceFacts(self.full_images and other.full_images)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +101,7 @@ def _read(connection: Connection[Any], address: ServerAddress) -> Candidate:
         version = server_version(str(row[0]))
         return Candidate(
             address,
-            SourceFacts(logs_cascades=version >= CASCADES_LOGGED_SINCE, full_images=row[1] == "FULL"),
+            SourceFacts(full_images=row[1] == "FULL"),
             int(row[2]),
             purged=GtidSet.parse(str(row[3])),
             executed=GtidSet.parse(str(row[4])),

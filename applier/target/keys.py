@@ -19,11 +19,8 @@ from writeset.keys import KeyReader
 class TargetKeys:
     """Thread-safe. The flags are those of `KeyReader`."""
 
-    def __init__(
-        self, address: ServerAddress, *, source_logs_cascades: bool, images_may_lack_columns: bool = False
-    ) -> None:
+    def __init__(self, address: ServerAddress, *, images_may_lack_columns: bool = False) -> None:
         self._engine = sqlalchemy_engine(address)
-        self._source_logs_cascades = source_logs_cascades
         self._images_may_lack_columns = images_may_lack_columns
         self._lock = threading.Lock()
 
@@ -43,7 +40,6 @@ class TargetKeys:
             with self._lock, self._engine.connect() as connection:
                 reader = KeyReader(
                     connection,
-                    source_logs_cascades=self._source_logs_cascades,
                     images_may_lack_columns=self._images_may_lack_columns,
                 )
                 plan = reader.read_table(schema, table)

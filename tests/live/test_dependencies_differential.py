@@ -132,8 +132,6 @@ def compare(source: Server, first_file: str) -> Compared:
     dependencies = Dependencies(BucketIndex(), use_source_bounds=False)
     plans, decoder = PlanKeys(address(source, "source")), RowDecoder()
     for batch in batches_of_source(address(source, "source"), first_file):
-        if batch.format_description:
-            plans.source_is(source.installation.version)
         decoder.decode(batch, plans.plan)
         assert batch.failure is None
         dependencies.schedule(batch, 0)

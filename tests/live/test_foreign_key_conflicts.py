@@ -5,11 +5,17 @@ from __future__ import annotations
 import pytest
 
 from applier.sandbox import Server
-from tests.touching import dependencies, read_plan
+from tests.servers import ServerFactory
+from tests.touching import dependencies
+from tests.unlogged_cascades import CASCADES_IN_INNODB
 
 
 @pytest.fixture
 def family(source: Server) -> Server:
+    return family_of(source)
+
+
+def family_of(source: Server) -> Server:
     """Parents 1 to 3; child 1 of parent 1."""
     source.execute("CREATE DATABASE d")
     source.execute("CREATE TABLE d.parent (id INT PRIMARY KEY, code INT UNIQUE, n INT)")
@@ -181,13 +187,13 @@ def test_cascade_that_the_source_logs_is_ordered_by_its_rows(family: Server, act
         "INSERT INTO d.pet VALUES (3, 2, 0)",
         "REPLACE INTO d.pet VALUES (1, 3, 1)",
     ]
-    assert dependencies(family, statements, source_logs_cascades=True) == [0, 0, 1, 3, 4, 3]
-    plan = read_plan(family, "d", "parent", source_logs_cascades=True)
-    assert plan is not None
-    assert not plan.cascades_unlogged
+    assert dependencies(family, statements) == [0, 0, 1, 3, 4, 3]
 
 
-def test_cascade_that_the_source_does_not_log_runs_alone_but_nothing_else_does(family: Server) -> None:
+def test_cascade_that_the_source_does_not_log_runs_alone_but_nothing_else_does(
+    server_factory: ServerFactory,
+) -> None:
+    family = family_of(server_factory(CASCADES_IN_INNODB))
     family.execute(
         "CREATE TABLE d.pet (id INT PRIMARY KEY, parent INT, FOREIGN KEY (parent) REFERENCES d.parent (id)"
         " ON DELETE CASCADE ON UPDATE CASCADE)"
@@ -201,7 +207,7 @@ def test_cascade_that_the_source_does_not_log_runs_alone_but_nothing_else_does(f
         "UPDATE d.parent SET id = 6 WHERE id = 2",
         "INSERT INTO d.child VALUES (9, 1, 0)",
     ]
-    assert dependencies(family, statements, source_logs_cascades=False) == [0, 0, 0, 3, 4, 5, 6]
+    assert dependencies(family, statements) == [0, 0, 0, 3, 4, 5, 6]
 
 
 def test_reference_to_a_table_that_does_not_exist_yet(source: Server) -> None:

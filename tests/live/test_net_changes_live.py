@@ -176,7 +176,7 @@ def sessions(target: Server) -> Iterator[list[Session]]:
 
 def scheduled(log: bytes, target: Server) -> list[Batch]:
     """Decoded with the target's keys, and what each touch waits for."""
-    with TargetKeys(root(target), source_logs_cascades=True) as keys:
+    with TargetKeys(root(target)) as keys:
         batches = decoded(
             batches_of(log), lambda table_map, _: keys.read_table(table_map.schema, table_map.table)
         )

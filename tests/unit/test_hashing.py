@@ -298,11 +298,13 @@ def test_child_shares_the_key_that_the_parent_writes() -> None:
 
 def test_cascade_that_the_source_does_not_log_is_a_barrier_only_where_it_can_cascade() -> None:
     parent_key = KeyDefinition(("d", "parent", "id"), (KeyColumnDefinition(0),), OVER_SHARED)
-    of = plan(parent_key, columns=2, cascades_unlogged=True)
-    assert of.touches(INSERT, None, [b"1", b"x"]) is not None
-    assert of.touches(UPDATE, [b"1", b"x"], [b"1", b"y"]) is not None
-    assert of.touches(UPDATE, [b"1", b"x"], [b"2", b"x"]) is None
-    assert of.touches(DELETE, [b"1", b"x"]) is None
+    of = plan(parent_key, columns=2, cascades=True)
+    assert of.touches(INSERT, None, [b"1", b"x"], cascades_logged=False) is not None
+    assert of.touches(UPDATE, [b"1", b"x"], [b"1", b"y"], cascades_logged=False) is not None
+    assert of.touches(UPDATE, [b"1", b"x"], [b"2", b"x"], cascades_logged=False) is None
+    assert of.touches(UPDATE, [b"1", b"x"], [b"2", b"x"]) is not None
+    assert of.touches(DELETE, [b"1", b"x"], cascades_logged=False) is None
+    assert of.touches(DELETE, [b"1", b"x"]) is not None
 
 
 def test_always_barrier_is_one_for_every_row() -> None:

@@ -105,4 +105,4 @@ class Relaying:
         try:
             return SourceFacts(**json.loads((self.directory.path / FACTS).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
-            return SourceFacts(logs_cascades=False, full_images=False)  # nothing is relied on
+            return SourceFacts(full_images=False)  # nothing is relied on
