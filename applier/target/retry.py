@@ -47,7 +47,9 @@ HINTS: Final[dict[int, str]] = {
     1062: "the target already has a row with this key: it was written by somebody else. "
     "Compare both sides with 'applier verify'",
     1105: "the target account lacks INSERT, UPDATE or DELETE on a table of this transaction (see 'applier check'), or "
-    "a column's type there does not fit the source's (see the target's error log)",
+    "a column's type there does not fit the source's (see the target's error log). BINLOG finds that also of a table "
+    "with both a generated invisible primary key and a functional index: ALTER TABLE … ALTER COLUMN my_row_id "
+    "SET VISIBLE on the target",
     1142: "the target account lacks a privilege: see 'applier check'",
     1146: "the target has no such table: copy the schema first, or start from an earlier GTID set",
     1227: "the target account lacks a privilege: see 'applier check'",
