@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -136,6 +137,9 @@ class Reader:
             except (LinkLost, Unreachable) as error:
                 if self._done():
                     return
+                # The frames that the error came through hold the last batch, and through it they are held themselves:
+                # what it has of the memory budget would be free only after a garbage collection.
+                traceback.clear_frames(error.__traceback__)
                 self.reconnects += 1
                 log.warning("source link lost", extra={"detail": str(error), "attempt": backoff.attempts + 1})
                 if not backoff.wait(self._stopping):
