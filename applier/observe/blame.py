@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from applier.observe.counting import barrier_reason
+from applier.observe.counting import barrier_reason, searches
 from applier.target.worker_state import WorkerState
 
 IDLE: Final = ("idle", "stopped", "starting")
@@ -29,6 +29,7 @@ class Blame(Enum):
     DEPENDENCY = "dependency"
     BARRIER = "barrier"
     LOCK_WAIT = "lock wait"
+    SEARCH = "search"  # for rows of a table without a usable key
     ORDER = "order"  # it executes while later ones wait for their turn
     EXECUTING = "executing"
     COMMITTING = "committing"
@@ -104,6 +105,8 @@ def _of_executing(state: WorkerState, others: Sequence[WorkerState], now: float)
         return Blame.LOCK_WAIT
     if barrier_of(state) is not None:
         return Blame.BARRIER
+    if _searches(state):
+        return Blame.SEARCH
     if state.waits_for and state.waited_seconds >= now - state.since:
         return Blame.DEPENDENCY  # had it not waited, it would be through with this by now
     if any(other.activity == TURN for other in others if other is not state):
@@ -118,6 +121,11 @@ def barrier_of(state: WorkerState) -> str | None:
         return None
     piece = unit.slices[0]
     return barrier_reason(piece.batch, piece.first)
+
+
+def _searches(state: WorkerState) -> bool:
+    unit = state.unit
+    return unit is not None and bool(unit.slices) and searches(unit.slices[0].batch, unit.slices[0].first)
 
 
 def waiting(states: Sequence[WorkerState]) -> Iterator[WorkerState]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from applier.observe.blame import Blame
@@ -51,13 +51,15 @@ class Spent:
 @dataclass(frozen=True, slots=True)
 class Parts:
     """Shares, 0 … 1. Of executing: `network`, and `commit` where the COMMIT travels with the rows; of a commit:
-    `commit_network`. Of dependencies: `keyless` and `barrier`, the rest are rows."""
+    `commit_network`. Of dependencies: `keyless` and `barrier`, the rest are rows. `durable`: commits wait for the
+    disk."""
 
     network: float = 0.0
     commit: float = 0.0
     commit_network: float = 0.0
     keyless: float = 0.0
     barrier: float = 0.0
+    durable: bool = True
 
 
 def parts_of(spent: Spent, round_trip_seconds: float, *, ordered: bool, before: Parts) -> Parts:
@@ -72,7 +74,7 @@ def parts_of(spent: Spent, round_trip_seconds: float, *, ordered: bool, before: 
             within = (1 - spent.commits / spent.execute_count) * spent.execute_count
             commit_server = spent.commit_seconds / spent.commits * (1 - commit_network)
             commit = min(1.0 - network, within * commit_server / spent.execute_seconds)
-    return Parts(network, max(0.0, commit), commit_network, before.keyless, before.barrier)
+    return replace(before, network=network, commit=max(0.0, commit), commit_network=commit_network)
 
 
 def by_cause(raw: Mapping[Blame, float], parts: Parts) -> Seconds:
@@ -81,14 +83,15 @@ def by_cause(raw: Mapping[Blame, float], parts: Parts) -> Seconds:
     committing, dependency = raw.get(Blame.COMMITTING, 0.0), raw.get(Blame.DEPENDENCY, 0.0)
     rows = max(0.0, 1 - parts.keyless - parts.barrier)
     server = max(0.0, 1 - parts.network - parts.commit)
+    commits = committing * (1 - parts.commit_network) + (executing + ordering) * parts.commit
     found = {
         Cause.HOT_KEY: dependency * rows,
-        Cause.NO_PRIMARY_KEY: dependency * parts.keyless,
+        Cause.NO_PRIMARY_KEY: raw.get(Blame.SEARCH, 0.0) + dependency * parts.keyless,
         Cause.BARRIER: raw.get(Blame.BARRIER, 0.0) + dependency * parts.barrier,
         Cause.LOCK_WAIT: raw.get(Blame.LOCK_WAIT, 0.0),
         Cause.COMMIT_TURN: ordering * server,
-        Cause.EXECUTION: executing * server,
-        Cause.FSYNC: committing * (1 - parts.commit_network) + (executing + ordering) * parts.commit,
+        Cause.EXECUTION: executing * server + (0.0 if parts.durable else commits),
+        Cause.FSYNC: commits if parts.durable else 0.0,
         Cause.NETWORK: committing * parts.commit_network
         + (executing + ordering) * parts.network
         + raw.get(Blame.SOURCE_LINK, 0.0),

@@ -5,9 +5,12 @@ from libc.stdlib cimport calloc, free
 
 from applier.events.batch cimport (
     T_BARRIER, T_CHECKPOINT, T_DDL, T_FIRST_PART, T_KEYS_UNKNOWN, T_LAST_PART, T_STATEMENTS, Batch, Row, Transaction)
-from writeset.hashing cimport SHARED
+from writeset.hashing cimport ROW_INSERT, SHARED, TablePlan
 
 REASONS = ("ddl", "statement", "large_transaction", "keys_unknown", "other")
+
+cdef enum:
+    LOOKED_AT = 64             # rows of a transaction
 
 cdef enum Reason:
     REASON_DDL = 0
@@ -66,6 +69,16 @@ def barrier_reason(Batch batch, size_t index):
 def ends_index(Batch batch, size_t index):
     """Whether the index of last writers forgot everything at this transaction."""
     return bool(batch.transactions[index].flags & T_CHECKPOINT)
+
+
+def searches(Batch batch, size_t index):
+    """Whether the server has to search a table without a usable key for rows of a decoded transaction."""
+    cdef const Transaction* t = &batch.transactions[index]
+    cdef size_t i
+    for i in range(t.row_first, min(<size_t>t.row_first + min(t.row_count, <uint32_t>LOOKED_AT), batch.row_count)):
+        if batch.rows[i].kind != ROW_INSERT and (<TablePlan>batch.tables[batch.rows[i].table][1]).keyless:
+            return True
+    return False
 
 
 def table_of(Batch batch, size_t row):

@@ -147,6 +147,7 @@ class HotKeys:
         first_key = row_touches(batch, number)[0][0]
         row = self._rows.get(first_key)
         if row is None:
+            self.column_names(schema, table)  # asks for them, so that they are there when the row is shown
             row = self._rows[first_key] = Row(schema, table, tuple(_key_of(batch, number)))
             if len(self._rows) > ROWS_MAX:
                 self._rows.popitem(last=False)

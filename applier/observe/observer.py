@@ -252,6 +252,7 @@ class Observer:
         stages = self.counts().stages
         details = {
             Cause.IDLE: "nothing to do",
+            Cause.NO_PRIMARY_KEY: "rows are searched for in a table without a usable key",
             Cause.COMMIT_TURN: "executed transactions wait for an earlier one",
             Cause.EXECUTION: f"the target takes {_milliseconds(stages, Stage.EXECUTE)} for a unit",
             Cause.FSYNC: f"a commit takes the target {_milliseconds(stages, Stage.COMMIT)}",

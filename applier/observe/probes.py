@@ -170,6 +170,7 @@ class TargetProbe(Probe):
         super().__init__("target-probe", address)
         self.progress: tuple[str, str, int] | None = None
         self.lock_detail = ""  # the last lock that a worker was seen waiting for
+        self.durable = True  # a commit waits for the disk
         self._channel = channel
         self._position_at = 0.0
         self._locks: DataLocks | None = None
@@ -212,6 +213,7 @@ class TargetProbe(Probe):
             self._position_at = time.monotonic()
             self.ask_position()
             self._ask_progress()
+            self._ask_durability()
 
     def forget(self) -> None:
         super().forget()
@@ -226,6 +228,12 @@ class TargetProbe(Probe):
         if detail is not None:
             self._locked = (connection_id, time.monotonic())
             self.lock_detail = detail
+
+    def _ask_durability(self) -> None:
+        ((flush, sync, logs),) = self.rows(
+            "SELECT @@GLOBAL.innodb_flush_log_at_trx_commit, @@GLOBAL.sync_binlog, @@GLOBAL.log_bin"
+        )
+        self.durable = int(flush) == 1 or (int(sync) == 1 and bool(int(logs)))
 
     def _ask_columns(self, name: tuple[str, str]) -> None:
         rows = self.rows(

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Final, Protocol, Self
 
@@ -32,6 +32,10 @@ class TargetSight(Protocol):
 
     @property
     def round_trip_seconds(self) -> float | None: ...
+
+    @property
+    def durable(self) -> bool:
+        """A commit waits for the disk."""
 
     def look_for_locks(self, connection_id: int) -> None:
         """A worker is in one place for long: find out whether it waits for a lock."""
@@ -113,7 +117,7 @@ class Sampler:
     ) -> None:
         self._stop.set()
         self._thread.join()
-        self._close_slice()
+        self.close_slice()
 
     @property
     def rolled_back_for_others(self) -> int:
@@ -158,7 +162,7 @@ class Sampler:
         self.hot_keys.look(states, now)
         self._charge(pipeline, states, now)
         if now - self._slice_began >= SLICE_SECONDS:
-            self._close_slice()
+            self.close_slice()
             self._slice_began = now
 
     # --- causes ----------------------------------------------------------------------------------
@@ -193,15 +197,15 @@ class Sampler:
         self._stretch = (state.sequence_number, held.blame, seconds + elapsed)
         return held.blame
 
-    def _close_slice(self) -> None:
+    def close_slice(self) -> None:
         if not self._pipelines:
             return
         pipeline = self._pipelines[-1]
         spent = Spent.by(worker.state for worker in pipeline.workers)
-        round_trip = (self._target.round_trip_seconds if self._target is not None else None) or 0.0
-        parts = parts_of(
-            spent.since(self._spent), round_trip, ordered=pipeline.clock.ordered, before=self.parts
-        )
+        target = self._target
+        round_trip = (target.round_trip_seconds if target is not None else None) or 0.0
+        before = replace(self.parts, durable=target is None or target.durable)
+        parts = parts_of(spent.since(self._spent), round_trip, ordered=pipeline.clock.ordered, before=before)
         self._spent = spent
         self.parts = with_dependencies(parts, self.hot_keys.restart_causes())
         raw, self._slice = self._slice, defaultdict(float)
@@ -215,12 +219,10 @@ def with_dependencies(parts: Parts, counted: Counter[Cause]) -> Parts:
     total = counted.total()
     if not total:
         return parts
-    return Parts(
-        parts.network,
-        parts.commit,
-        parts.commit_network,
-        counted[Cause.NO_PRIMARY_KEY] / total,
-        counted[Cause.BARRIER] / total,
+    return replace(
+        parts,
+        keyless=counted[Cause.NO_PRIMARY_KEY] / total,
+        barrier=counted[Cause.BARRIER] / total,
     )
 
 

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 RETRIES_MAX: Final = 20
 RETRY_PAUSE_SECONDS_MAX: Final = 0.5
 TURN_ANSWER_SECONDS: Final = 60.0
+COMMIT_APART: Final = 64  # without commit order one COMMIT in so many is sent by itself
 # Below this a unit neither waits for memory nor counts its packets: all workers' together are a few megabytes.
 SMALL_UNIT_BYTES: Final = 64 << 10
 UNIT_ROOM: Final = 3  # what encoding a unit may add, in multiples of its bytes: net changes, and their base64
@@ -259,12 +260,12 @@ class Worker(threading.Thread):
     def _run_rows(self, unit: Unit[Batch]) -> bool:
         """Rows pass through BINLOG: encoded while we wait for dependencies, one packet, one wait for the answers.
 
-        Without commit order the COMMIT is in the packet too."""
-        ordered = self._clock.ordered
-        packets = self._count(unit, self._encoder.rows_packets(unit, commit=not ordered))
+        Without commit order the COMMIT is in the packet too, but for a few, so that commits are measured."""
+        apart = self._clock.ordered or self.state.units % COMMIT_APART == 0
+        packets = self._count(unit, self._encoder.rows_packets(unit, commit=not apart))
         self._wait_for_dependencies(unit.last_committed)
         self._execute(unit, packets)
-        if ordered:
+        if apart:
             return self._commit_in_turn(unit)
         self._committed(unit)
         return True
