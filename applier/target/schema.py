@@ -64,13 +64,21 @@ class Catalog:
         changed = self._last_change(name, sequence_number, by_any=by_any)
         if cached is not None and cached[0] == changed:
             return cached[1]
-        self._clock.wait_for(changed)
-        with self._reading:
-            plan = self._read_table(*name)
+        plan = self._read_after(changed, name)
+        if plan.has_foreign_keys and not by_any:  # which only reading it has told
+            last = self._last_change(name, sequence_number, by_any=True)
+            if last > changed:
+                changed, plan = last, self._read_after(last, name)
         with self._lock:
-            self.reads += 1
             self._plans[name] = (changed, plan)
         return plan
+
+    def _read_after(self, sequence_number: int, name: TableName) -> TablePlan:
+        """The keys of a table once this DDL has committed. Raises ClockStopped."""
+        self._clock.wait_for(sequence_number)
+        with self._reading:
+            self.reads += 1
+            return self._read_table(*name)
 
     def _last_change(self, name: TableName, sequence_number: int, *, by_any: bool) -> int:
         lower = (name[0].lower(), name[1].lower())
