@@ -13,6 +13,7 @@ import contextlib
 import enum
 import json
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,10 +25,12 @@ import pymysql
 from applier.address import ServerAddress
 from applier.connection import Connection, connect, connection_error
 from applier.errors import Fenced, LinkLost, MigrationTaken, PreflightFailed, UsageError
+from applier.target import checkpoint
 from applier.verify.definitions import MIGRATION_SCHEMA as SCHEMA
 from applier.verify.expressions import KeyValues
 
 LOCK_WAIT_SECONDS: Final = 5  # a process that has just ended may still hold the lock
+SESSION_END_SECONDS: Final = 60.0
 LINK_CODES: Final = frozenset({0, 2006, 2013, 2014, 1053, 3169, 4031})
 NOT_THERE: Final = frozenset({1049, 1146})
 
@@ -65,6 +68,7 @@ CREATE: Final = (
   state VARCHAR(16) NOT NULL COMMENT 'copied or failed',
   lower_key JSON COMMENT 'keys above this one; NULL is open',
   upper_key JSON COMMENT 'up to and with this one; NULL is open',
+  place JSON NOT NULL COMMENT 'its place among the others, as a list of numbers',
   row_total BIGINT UNSIGNED NOT NULL,
   byte_total BIGINT UNSIGNED NOT NULL,
   seconds DOUBLE NOT NULL,
@@ -86,7 +90,7 @@ class Phase(enum.StrEnum):
     CATCH_UP = "catch-up"  # following the source, until cut-over
     CUTTING_OVER = "cutting over"
     CUT_OVER = "cut over"  # the target is the writable one
-    ROLLED_BACK = "rolled back"
+    ROLLING_BACK = "rolling back"  # to the source; then catch-up again
 
     def reached(self, other: Phase) -> bool:
         """Whether `other` is behind us or is where we are."""
@@ -147,12 +151,16 @@ class TableProgress:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Rows of a table with keys above `lower` and up to `upper`, None being open."""
+    """Rows of a table with keys above `lower` and up to `upper`, None being open.
+
+    `place`: compared as tuples, these give the order of a table's chunks by key, which only the server could tell.
+    """
 
     schema: str
     table: str
     lower: KeyValues | None = None
     upper: KeyValues | None = None
+    place: tuple[int, ...] = ()
     rows: int = 0
     bytes: int = 0
     seconds: float = 0.0
@@ -251,6 +259,36 @@ class State:
         ((got,),) = self._rows("SELECT GET_LOCK(%s, %s)", f"{SCHEMA}:{self.name}", LOCK_WAIT_SECONDS)
         if got != 1:
             raise MigrationTaken(name=self.name, place=self.target.place)
+
+    def release(self) -> None:
+        """Let another process work on the migration, as cut-over does while the source is followed."""
+        self._rows("SELECT RELEASE_LOCK(%s)", f"{SCHEMA}:{self.name}")
+
+    def channel_taken(self) -> bool:
+        """Whether a replay follows the source now."""
+        ((holder,),) = self._rows("SELECT IS_USED_LOCK(%s)", f"applier:{channel_of(self.name)}")
+        return holder is not None
+
+    def copy_rate(self) -> float:
+        """Rows a second over the last minute, or over as long as there have been chunks."""
+        ((rows, seconds),) = self._rows(
+            "SELECT COALESCE(SUM(row_total), 0), TIMESTAMPDIFF(MICROSECOND, MIN(finished), CURRENT_TIMESTAMP(6)) / 1e6"
+            f" FROM {SCHEMA}.chunks WHERE migration = %s AND finished > CURRENT_TIMESTAMP(6) - INTERVAL 1 MINUTE",
+            self.name,
+        )
+        return float(rows) / max(float(seconds), 1.0) if rows else 0.0
+
+    def applied_seconds_ago(self) -> float | None:
+        """Since the replay's last commit; None when it has not begun, or is not for us to see."""
+        try:
+            rows = self._rows(
+                "SELECT TIMESTAMPDIFF(MICROSECOND, updated, CURRENT_TIMESTAMP(6)) / 1e6"
+                f" FROM {checkpoint.SCHEMA}.progress WHERE channel = %s",
+                channel_of(self.name),
+            )
+        except PreflightFailed:
+            return None
+        return float(rows[0][0]) if rows else None
 
     def taken(self) -> bool:
         """Whether some process works on this migration now."""
@@ -396,14 +434,24 @@ class State:
     def chunks(self, schema: str, table: str, state: str = "copied") -> list[Chunk]:
         """Ranges of a table that are copied, or those that failed; in the order in which they were finished."""
         rows = self._rows(
-            "SELECT lower_key, upper_key, row_total, byte_total, seconds, error"
+            "SELECT lower_key, upper_key, place, row_total, byte_total, seconds, error"
             f" FROM {SCHEMA}.chunks WHERE migration = %s AND schema_name = %s AND table_name = %s AND state = %s"
             " ORDER BY number",
             *(self.name, schema, table, state),
         )
         return [
-            Chunk(schema, table, _key(lower), _key(upper), int(count), int(size), float(seconds), str(error))
-            for lower, upper, count, size, seconds, error in rows
+            Chunk(
+                schema,
+                table,
+                _key(lower),
+                _key(upper),
+                tuple(json.loads(place)),
+                int(count),
+                int(size),
+                float(seconds),
+                str(error),
+            )
+            for lower, upper, place, count, size, seconds, error in rows
         ]
 
     def chunk_statement(self, chunk: Chunk) -> tuple[str, tuple[object, ...]]:
@@ -412,12 +460,13 @@ class State:
         It inserts no row when another process has taken over: then roll back. The share lock makes a take-over
         wait for our commit."""
         return (
-            f"INSERT INTO {SCHEMA}.chunks (migration, schema_name, table_name, state, lower_key, upper_key, row_total,"
-            " byte_total, seconds, error) SELECT name, %s, %s, %s, %s, %s, %s, %s, %s, %s"
+            f"INSERT INTO {SCHEMA}.chunks (migration, schema_name, table_name, state, lower_key, upper_key, place,"
+            " row_total, byte_total, seconds, error) SELECT name, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s"
             f" FROM {SCHEMA}.migration WHERE name = %s AND owner = %s FOR SHARE",
             (
                 *(chunk.schema, chunk.table, "failed" if chunk.error else "copied"),
-                *(_json(chunk.lower), _json(chunk.upper), chunk.rows, chunk.bytes, chunk.seconds),
+                *(_json(chunk.lower), _json(chunk.upper), json.dumps(chunk.place)),
+                *(chunk.rows, chunk.bytes, chunk.seconds),
                 *(chunk.error, self.name, self.owner),
             ),
         )
@@ -436,6 +485,30 @@ class State:
                 f"DELETE FROM {SCHEMA}.chunks WHERE migration = %s AND schema_name = %s AND table_name = %s{condition}",
                 *(self.name, schema, table, *arguments),
             )
+
+    def remove_chunk(self, chunk: Chunk) -> None:
+        """Forget one."""
+        with self._transaction():
+            self._run(
+                f"DELETE FROM {SCHEMA}.chunks WHERE migration = %s AND schema_name = %s AND table_name = %s"
+                " AND place = CAST(%s AS JSON)",
+                *(self.name, chunk.schema, chunk.table, json.dumps(chunk.place)),
+            )
+
+    def has_chunk(self, chunk: Chunk) -> bool:
+        """Whether it is marked as copied."""
+        return any(one.place == chunk.place for one in self.chunks(chunk.schema, chunk.table))
+
+    def end_session(self, number: int) -> None:
+        """Ends a session of ours on the target whose connection broke, and waits until it has ended: it may be
+        committing. Raises LinkLost."""
+        deadline = time.monotonic() + SESSION_END_SECONDS
+        with contextlib.suppress(PreflightFailed):  # it has ended
+            self._run(f"KILL {number}")
+        while self._rows("SELECT 1 FROM information_schema.processlist WHERE id = %s", number):
+            if time.monotonic() > deadline:
+                raise LinkLost(role="target", detail=f"session {number} does not end")
+            time.sleep(0.05)
 
     # --- end -------------------------------------------------------------------------------------------
 

@@ -1,0 +1,40 @@
+"""Accounts, roles and what they may do, from the source to the target; those that the target has stay as they are."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import pymysql
+
+from applier.migrate.schema_copy import ddl_session
+from applier.migrate.settings import MigrateSettings
+from applier.verify.definitions import Session, query
+
+log = logging.getLogger(__name__)
+
+RESERVED: Final = ("mysql.sys", "mysql.session", "mysql.infoschema", "root")
+
+
+def copy_accounts(source: Session, settings: MigrateSettings) -> int:
+    """How many were made. Passwords travel as the hashes they are. Raises DataError, LinkLost."""
+    query(source, "SET SESSION print_identified_with_as_hex = ON")
+    marks = ",".join(["%s"] * len(RESERVED))
+    accounts = query(source, f"SELECT user, host FROM mysql.user WHERE user NOT IN ({marks})", RESERVED)
+    made = []
+    with ddl_session(settings) as target:
+        there = set(query(target, "SELECT user, host FROM mysql.user"))
+        for account in accounts:
+            if account in there:
+                log.warning("account is there already", extra={"account": "@".join(map(str, account))})
+                continue
+            ((statement,),) = query(source, "SHOW CREATE USER %s@%s", account)
+            query(target, str(statement))
+            made.append(account)
+        for account in made:  # roles are accounts: all have to be there before one is granted
+            for (grant,) in query(source, "SHOW GRANTS FOR %s@%s", account):
+                try:
+                    query(target, str(grant))
+                except pymysql.MySQLError as error:
+                    log.warning("not granted", extra={"grant": str(grant), "detail": str(error.args[-1])})
+    return len(made)

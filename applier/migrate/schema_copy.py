@@ -1,0 +1,225 @@
+"""Makes the source's schemas on the target: databases and tables first, indexes and code after the rows.
+
+Everything can be done again: a table that has no rows yet is dropped and made anew, an index that is there is left
+alone, code is dropped and made anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import pymysql
+
+from applier.connection import Connection, connect
+from applier.errors import DataError, LinkLost
+from applier.migrate.definitions import (
+    Code,
+    Definitions,
+    create_statement,
+    is_foreign_key,
+    lines_of,
+    split_create,
+)
+from applier.migrate.settings import MigrateSettings
+from applier.migrate.state import State, TableProgress, TableState
+from applier.target.event_ddl import for_replica
+from applier.verify.definitions import TableName, query, quoted
+from applier.verify.expressions import CODECS
+from applier.verify.sessions import SETTINGS
+from applier.verify.work import Work
+
+log = logging.getLogger(__name__)
+
+EXISTS: Final = 1007
+DUPLICATE: Final = frozenset({1061, 1826})  # the index or the foreign key is there already
+LINK_CODES: Final = frozenset({0, 2006, 2013, 1053, 1927})
+# Some need a privilege that the account may not have; then what they are set against is refused by the server itself.
+LENIENT: Final = (
+    "SET SESSION innodb_strict_mode = OFF",
+    "SET SESSION sql_require_primary_key = OFF",
+    "SET SESSION sql_generate_invisible_primary_key = OFF",
+    "SET SESSION show_gipk_in_create_table_and_information_schema = ON",
+)
+
+
+@contextlib.contextmanager
+def ddl_session(settings: MigrateSettings) -> Iterator[Connection[Any]]:
+    """A session for DDL on the target. Raises what `connect` raises, LinkLost, DataError."""
+    session = connect(settings.target)
+    try:
+        query(session, SETTINGS)
+        query(session, "SET SESSION foreign_key_checks = 0, unique_checks = 0")
+        wanted = LENIENT if settings.target_binlog else (*LENIENT, "SET SESSION sql_log_bin = 0")
+        for statement in wanted:
+            with contextlib.suppress(pymysql.err.OperationalError, pymysql.err.InternalError):
+                query(session, statement)
+        yield session
+    except pymysql.MySQLError as error:
+        if error.args and error.args[0] in LINK_CODES:
+            raise LinkLost(role="target", detail=str(error.args[-1])) from error
+        raise DataError(detail=f"the target refused a definition: {error.args[-1]}") from error
+    finally:
+        with contextlib.suppress(pymysql.MySQLError, OSError):
+            session.close()
+
+
+def create_databases(settings: MigrateSettings, definitions: Definitions) -> None:
+    with ddl_session(settings) as session:
+        for statement in definitions.databases.values():
+            try:
+                query(session, statement)
+            except pymysql.MySQLError as error:
+                if error.args[0] != EXISTS:
+                    raise
+
+
+def create_tables(
+    settings: MigrateSettings,
+    state: State,
+    definitions: Definitions,
+    estimates: dict[TableName, tuple[int, int]],
+) -> None:
+    """Tables that the migration does not know yet, or knows otherwise, are dropped and made, and noted as pending."""
+    known = {table.name: table for table in state.tables()}
+    for gone in set(known) - set(definitions.tables):
+        _drop(settings, gone)
+        state.remove_table(*gone)
+    with ddl_session(settings) as session:
+        for name, statement in definitions.tables.items():
+            before = known.get(name)
+            if before is not None and same_table(before.definition, statement):
+                continue
+            split = split_create(statement, defer=settings.defer_indexes)
+            rows, size = estimates.get(name, (0, 0))
+            # Noted first: what is on the target and not noted would not be ours to drop.
+            state.remove_table(*name)
+            state.put_tables([TableProgress(*name, TableState.PENDING, statement, split.later, rows, size)])
+            query(session, f"USE {quoted(name[0])}")
+            query(session, f"DROP TABLE IF EXISTS {quoted(name[1])}")
+            query(session, split.now)
+
+
+def same_table(one: str, other: str) -> bool:
+    """Two SHOW CREATE TABLE but for the AUTO_INCREMENT counter, which rows move on."""
+    return _without_counter(one) == _without_counter(other)
+
+
+def _without_counter(statement: str) -> list[str]:
+    lines = statement.split("\n")
+    return [
+        " ".join(word for word in line.split(" ") if not word.startswith("AUTO_INCREMENT="))
+        if line.startswith(")")
+        else line
+        for line in lines
+    ]
+
+
+def _drop(settings: MigrateSettings, name: TableName) -> None:
+    with ddl_session(settings) as session:
+        query(session, f"DROP TABLE IF EXISTS {quoted(name[0])}.{quoted(name[1])}")
+
+
+# --- indexes -----------------------------------------------------------------------------------------------
+
+
+def build_indexes(settings: MigrateSettings, state: State, told: Callable[[str], None]) -> None:
+    """Indexes of all tables, several tables at once, the largest first; then the foreign keys. `told` hears of each.
+
+    Raises DataError, LinkLost."""
+    tables = [table for table in state.tables() if table.state is TableState.COPIED]
+    work = Work(sorted(tables, key=lambda table: table.bytes_copied))
+    lock = threading.Lock()
+
+    def worker() -> None:
+        while (table := work.take()) is not None:
+            try:
+                indexes = [clause for clause in table.deferred if not is_foreign_key(clause)]
+                with ddl_session(settings) as session:
+                    for clauses in _at_once(indexes):
+                        _alter(session, table.name, clauses)
+                with lock:
+                    told(f"{table.schema}.{table.table}")
+            finally:
+                work.done()
+
+    work.run([worker] * min(settings.threads, max(1, len(tables))), lambda: None)
+    with ddl_session(settings) as session:
+        for table in tables:
+            _alter(session, table.name, [clause for clause in table.deferred if is_foreign_key(clause)])
+            state.set_table(*table.name, TableState.READY)
+
+
+def _at_once(clauses: Sequence[str]) -> Iterator[list[str]]:
+    """One pass over the table builds all its B-trees; a FULLTEXT or SPATIAL index wants a statement of its own."""
+    alone = [clause for clause in clauses if clause.startswith(("ADD FULLTEXT", "ADD SPATIAL"))]
+    together = [clause for clause in clauses if clause not in alone]
+    if together:
+        yield together
+    yield from ([clause] for clause in alone)
+
+
+def _alter(session: Connection[Any], name: TableName, clauses: Iterable[str]) -> None:
+    while True:
+        there = lines_of(create_statement(session, name))
+        missing = [clause for clause in clauses if clause not in there]
+        if not missing:
+            return
+        query(session, f"USE {quoted(name[0])}")  # a foreign key names its parent without the schema
+        try:
+            query(session, f"ALTER TABLE {quoted(name[1])} {', '.join(missing)}")
+        except pymysql.MySQLError as error:
+            # An ALTER of a process that was killed went on in the server: look again.
+            if error.args[0] not in DUPLICATE or not set(missing) & lines_of(create_statement(session, name)):
+                raise
+        else:
+            return
+
+
+# --- code --------------------------------------------------------------------------------------------------
+
+
+def create_code(settings: MigrateSettings, code: Sequence[Code]) -> None:
+    """Routines, views, triggers, events; events disabled until somebody enables them. Raises DataError, LinkLost."""
+    waiting, errors = list(code), {}
+    while waiting:
+        left = []
+        for one in waiting:
+            try:
+                with ddl_session(settings) as session:
+                    _create(session, one)
+            except DataError as error:
+                left.append(one)
+                errors[one] = error
+        if len(left) == len(waiting):  # a view may need another view or a routine, but something must go on
+            one = left[0]
+            raise DataError(
+                detail=f"{one.kind.lower()} {one.schema}.{one.name}: {errors[one].facts['detail']}"
+            )
+        waiting = left
+
+
+def _create(session: Connection[Any], one: Code) -> None:
+    query(session, f"USE {quoted(one.schema)}")
+    query(session, f"DROP {one.kind} IF EXISTS {quoted(one.schema)}.{quoted(one.name)}")
+    query(session, "SET SESSION sql_mode = %s", (one.sql_mode,))
+    if one.time_zone:
+        query(session, "SET SESSION time_zone = %s", (one.time_zone,))
+    codec = CODECS.get(one.charset, "utf-8")
+    if codec.startswith("utf-16") or codec.startswith("utf-32"):
+        codec = "utf-8"  # no client can have these
+    text = one.statement.encode(codec, "strict")
+    charset = one.charset if one.charset in CODECS and codec != "utf-8" else "utf8mb4"
+    collation = f", collation_connection = {one.collation}" if one.collation else ""
+    query(session, f"SET SESSION character_set_client = {charset}{collation}")
+    session.query(for_replica(text, None) if one.kind == "EVENT" else text)
+
+
+def drop_everything(schemas: Iterable[str], settings: MigrateSettings) -> None:
+    """The schemas that a migration has made."""
+    with ddl_session(settings) as session:
+        for schema in schemas:
+            query(session, f"DROP DATABASE IF EXISTS {quoted(schema)}")
