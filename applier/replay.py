@@ -8,6 +8,7 @@ is ever guessed: a transaction whose COMMIT was sent but not answered is in the 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -134,7 +135,11 @@ class Replay:
 
     def progress(self) -> Progress:
         pipeline = self.pipeline
-        return progress_of(pipeline).after(self._earlier) if pipeline is not None else self._earlier
+        now = progress_of(pipeline).after(self._earlier) if pipeline is not None else self._earlier
+        receiver = None if self._relaying is None else self._relaying.receiver
+        if receiver is None:
+            return now
+        return dataclasses.replace(now, reconnects=now.reconnects + receiver.reconnects)
 
     # --- the run ---------------------------------------------------------------------------------
 
@@ -142,7 +147,7 @@ class Replay:
         """Returns when the wanted end is reached or after `drain`. Raises ApplierError."""
         if self.settings.relay_log is None:
             return self._run()
-        self._relaying = Relaying(self.settings.relay_log)
+        self._relaying = Relaying(self.settings.relay_log, self.settings.reconnect_attempts_max)
         with contextlib.closing(self._relaying):
             return self._run()
 

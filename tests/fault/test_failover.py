@@ -94,7 +94,12 @@ def standby(source: Server, server_factory: ServerFactory) -> Server:
 
 @pytest.mark.parametrize("relayed", [False, True], ids=["direct", "relay log"])
 def test_killed_source_is_followed_by_the_promoted_standby(
-    source: Server, standby: Server, target: Server, tmp_path: Path, relayed: bool
+    source: Server,
+    standby: Server,
+    target: Server,
+    tmp_path: Path,
+    relayed: bool,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     standby.execute("SET GLOBAL binlog_row_image = MINIMAL")  # and so its keys have to be looked at anew
     with FaultProxy(source.port) as proxy:
@@ -119,6 +124,7 @@ def test_killed_source_is_followed_by_the_promoted_standby(
             write(standby, 20)
             running.wait_for(standby, target)
             assert running.replay.sources.failovers == 1
+            assert "reading tables again" in caplog.text
     assert_identical(standby, target)
 
 

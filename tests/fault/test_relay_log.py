@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from applier.errors import PurgedTransactions, RelayLogMismatch, SourceDiverged
+from applier.errors import PurgedTransactions, RelayLogCorrupt, RelayLogMismatch, SourceDiverged, SourceLost
 from applier.replay import Replay
 from applier.sandbox import Server
 from applier.source.relay.session import RelaySettings
@@ -195,6 +195,54 @@ def test_large_transactions_pass_a_small_space_limit(source: Server, target: Ser
     write(source, 3, seed=0, bytes_each=3_000_000)
     replay(source, target, relay_log=relay(tmp_path, file_bytes_max=1 << 20, space_bytes_max=1 << 20))
     assert_identical(source, target)
+
+
+def test_damage_stops_at_the_last_good_transaction(source: Server, target: Server, tmp_path: Path) -> None:
+    write(source, 20, seed=0)
+    limits = relay(tmp_path, file_bytes_max=1 << 20)
+    with replaying(source, target, relay_log=limits) as running:
+        running.wait_for(source, target)
+        with held_up(target):
+            write(source, 40, seed=1, bytes_each=100_000)
+            wait_until(lambda: received(running, source))
+    second = sorted(tmp_path.glob("relay/relay.0*"))[1]
+    data = bytearray(second.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    second.write_bytes(data)
+    with pytest.raises(RelayLogCorrupt, match=rf"{second.name}:\d+: its checksum") as damage:
+        replay(source, target, relay_log=limits)
+    assert damage.value.exit_code == 4
+    ((lines,),) = target.execute("SELECT COUNT(*) FROM d.log")
+    assert 20 + 10 <= lines < 20 + 40
+    for file in tmp_path.glob("relay/*"):
+        file.unlink()
+    replay(source, target, relay_log=limits)
+    assert_identical(source, target)
+
+
+def test_what_was_received_is_applied_although_the_source_is_lost(
+    source: Server, target: Server, tmp_path: Path
+) -> None:
+    write(source, 20, seed=0)
+    with contextlib.ExitStack() as block:
+        chosen = settings(
+            source, target, relay_log=relay(tmp_path), stop_at_end=False, reconnect_attempts_max=2
+        )
+        running = Running(Replay(chosen))
+        running.wait_for(source, target)
+        block.enter_context(held_up(target))
+        write(source, 100, seed=1)
+        wanted = executed(source)
+        wait_until(lambda: received(running, source))
+        source.kill()
+        relaying = running.replay._relaying
+        assert relaying is not None
+        wait_until(lambda: relaying.relay is not None and relaying.relay.failure)
+        block.close()
+        with pytest.raises(SourceLost) as lost:
+            running.end()
+    assert lost.value.exit_code == 75
+    assert executed(target) == wanted
 
 
 def test_mysqlbinlog_reads_the_files(source: Server, target: Server, tmp_path: Path) -> None:

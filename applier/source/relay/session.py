@@ -6,9 +6,11 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from applier.backoff import Backoff
 from applier.errors import RelayLogFailed
 from applier.events.gtid import GtidSet
 from applier.reader import Stream
@@ -35,9 +37,10 @@ class RelaySettings:
 class Relaying:
     """`take_over`, `start`, then `open_stream` for each pipeline and `purge` while it runs; `close` at the end."""
 
-    def __init__(self, settings: RelaySettings) -> None:
+    def __init__(self, settings: RelaySettings, reconnect_attempts_max: int = 20) -> None:
         """Takes the folder. Raises UsageError, RelayLogTaken."""
         self.settings = settings
+        self._backoff = partial(Backoff, attempts_max=reconnect_attempts_max)
         self.directory = RelayDirectory(settings.directory)
         self.relay: RelayLog | None = None
         self.receiver: Receiver | None = None
@@ -68,6 +71,7 @@ class Relaying:
             self.relay,
             file_bytes_max=self.settings.file_bytes_max,
             space_bytes_max=self.settings.space_bytes_max,
+            backoff=self._backoff,
         )
         self.receiver.start()
         return facts
