@@ -29,11 +29,11 @@ from applier.bench.lag import (
     gtids_of,
 )
 from applier.bench.machine import machine, server_settings
-from applier.bench.sampling import Attribution
 from applier.bench.search import Search, SearchRule, highest_held
 from applier.bench.stock_states import StockStates
 from applier.errors import UnexpectedFailure, UsageError
 from applier.events.gtid import GtidSet
+from applier.observe.sampling import Attribution
 from applier.sandbox import Server
 from applier.sandbox.replication import account_password
 from applier.workload import Workload, WorkloadResult

@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from applier.address import parse_url
 from applier.bench.configurations import Configuration
 from applier.bench.machine import peak_rss_bytes
-from applier.bench.sampling import Attribution, Sampler
 from applier.errors import ApplierError, DataError, UnexpectedFailure
+from applier.observe.hot_keys import HotKeys
+from applier.observe.probes import TargetProbe
+from applier.observe.sampling import Attribution, Sampler
 from applier.replay import Replay
 from applier.settings import RunSettings
 
@@ -67,7 +69,10 @@ def drain(request: DrainRequest) -> DrainResult:
     )
     replay = Replay(settings)
     cpu, started = _cpu_seconds(), time.perf_counter()
-    with Sampler(lambda: replay.pipeline) as sampler:
+    with (
+        TargetProbe(lambda: settings.target) as probe,
+        Sampler(lambda: replay.pipeline, target=probe, hot_keys=HotKeys(probe.column_names)) as sampler,
+    ):
         progress = replay.run()
     seconds, cpu = time.perf_counter() - started, _cpu_seconds() - cpu
     return DrainResult(

@@ -18,7 +18,6 @@ from applier.bench.backlog import Backlog
 from applier.bench.capture import CapturedStream, captured
 from applier.bench.log_files import Plans, inflate_all
 from applier.bench.machine import peak_rss_bytes
-from applier.bench.sampling import Sampler
 from applier.bench.sink import SinkSession
 from applier.events.assembler import StreamAssembler
 from applier.events.batch import Batch
@@ -28,6 +27,7 @@ from applier.events.net_events import folded_packets
 from applier.events.rows import RowDecoder
 from applier.events.scheduling import Dependencies
 from applier.events.statement import rows_packets, transaction_packets
+from applier.observe.sampling import Sampler
 from applier.pipeline import Pipeline, PipelineSettings
 from applier.target.checkpoint import Checkpoint, GtidMode
 from applier.target.groups import Groups

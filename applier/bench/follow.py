@@ -19,8 +19,8 @@ from typing import IO
 
 from applier.address import parse_url
 from applier.bench.configurations import Configuration
-from applier.bench.sampling import Attribution, Sampler
 from applier.errors import ApplierError, UnexpectedFailure
+from applier.observe.sampling import Attribution, Sampler
 from applier.replay import Replay
 from applier.settings import RunSettings
 

@@ -8,14 +8,12 @@ all tables are compared with the source's.
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from applier.bench import stock, why
 from applier.bench.backlog import Backlog, Say, checksums, opened, tables
-from applier.bench.blocking import Waits, blocking_rows
 from applier.bench.configurations import Configuration
 from applier.bench.drain import DrainRequest, DrainResult, drain_apart
 from applier.bench.machine import machine, server_settings
@@ -49,20 +47,7 @@ def bench_replay(
                     f"{'' if run.identical else '  DATA DIFFER'}"
                 )
                 runs.append(run)
-        waited_for = blocking_rows(backlog, _waits(bench.configurations, runs))
-        return ReplayResult(bench, backlog.facts, machine(), settings, tuple(runs), waited_for)
-
-
-def _waits(configurations: Sequence[Configuration], runs: Sequence[Run]) -> dict[str, Waits]:
-    found = {}
-    for one in configurations:
-        seen: Counter[int] = Counter()
-        for run in runs:
-            if run.name == one.name and run.kind == "applier" and run.attribution is not None:
-                seen.update({int(number): count for number, count in run.attribution.waits.items()})
-        if seen:
-            found[one.name] = Waits(seen, one.group_transactions, one.group_transactions * one.workers)
-    return found
+        return ReplayResult(bench, backlog.facts, machine(), settings, tuple(runs))
 
 
 def in_turn(configurations: Sequence[Configuration], number: int) -> list[Configuration]:

@@ -8,10 +8,10 @@ from typing import Any
 
 from applier.bench.backlog import BacklogFacts, BacklogSpec
 from applier.bench.configurations import Configuration
-from applier.bench.sampling import Attribution
 from applier.bench.statistics import best, ratios, spread
 from applier.bench.why import mean
 from applier.errors import UsageError
+from applier.observe.sampling import Attribution
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,6 @@ class ReplayResult:
     machine: dict[str, Any]
     settings: dict[str, dict[str, str]]
     runs: tuple[Run, ...]
-    waited_for: dict[str, dict[str, float]]
 
     @property
     def identical(self) -> bool:
@@ -129,7 +128,10 @@ class ReplayResult:
             if seen:
                 found[name] = {
                     "worker_time": mean([run.worker_time for run in runs]),
-                    "waited_for": self.waited_for.get(name, {}),
+                    "waited_for": mean([run.attribution.rows for run in runs if run.attribution is not None]),
+                    "held_up_by": mean(
+                        [run.attribution.causes for run in runs if run.attribution is not None]
+                    ),
                     "limiting_stage": mean(seen),
                 }
         return found

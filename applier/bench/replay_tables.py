@@ -83,8 +83,13 @@ def _why(facts: Mapping[str, Any]) -> Table:
     table = Table(
         title="Why: shares of worker time (and of waits, the rows waited for), and the limiting stage"
     )
-    for column in ("configuration", "worker time", "limit"):
+    for column in ("configuration", "worker time", "held up by", "limit"):
         table.add_column(column, no_wrap=column == "configuration")
     for name, one in facts["why"].items():
-        table.add_row(name, as_text(one["worker_time"], one["waited_for"]), as_text(one["limiting_stage"]))
+        table.add_row(
+            name,
+            as_text(one["worker_time"], one["waited_for"]),
+            as_text(one["held_up_by"]),
+            as_text(one["limiting_stage"]),
+        )
     return table

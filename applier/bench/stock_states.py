@@ -9,7 +9,7 @@ from typing import Self
 
 import pymysql
 
-from applier.bench.sampling import Attribution, shares
+from applier.observe.sampling import Attribution, shares
 from applier.sandbox import Server
 
 SAMPLE_SECONDS = 0.1

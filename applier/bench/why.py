@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from applier.bench.sampling import DEPENDENCY_WAITS, Attribution
+from applier.observe.sampling import DEPENDENCY_WAITS, Attribution
 from applier.sandbox import Server
 
 EXECUTING = "executing"

@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 
-from applier.bench.backlog import Backlog, BacklogSpec, opened
-from applier.bench.blocking import NO_ROW, Waits, blocking_rows
+from applier.bench.backlog import Backlog
 from applier.bench.configurations import built, named
 from applier.bench.replay import in_turn
 from applier.bench.statistics import best, ratios
@@ -73,16 +72,6 @@ def test_replay_races_the_applier_against_the_stock_replica_and_compares_the_dat
         assert run["peak_rss_bytes"] > 0
         assert (run["applier_cpu_seconds"] > 0) == (run["kind"] == "applier")
         assert {"workers", "group_transactions", "net_changes"} <= set(run)
-
-
-def test_the_row_that_a_unit_waited_for_is_found_in_the_backlog(kept: Path) -> None:
-    with opened(BacklogSpec("oltp", 300, TABLES, SERVERS), kept) as backlog:
-        waits = Waits({300: 5, 290: 3}, unit=1, on_the_way=300)
-        found = blocking_rows(backlog, {"late": waits, "first": Waits({1: 1}, unit=1, on_the_way=8)})
-    assert found["first"] == {NO_ROW: 1.0}
-    assert set(found["late"].values()) == {0.625, 0.375}
-    for row in found["late"]:
-        assert re.fullmatch(r"sbtest[12]\(id=\d+\)", row)
 
 
 def test_each_round_begins_with_another_configuration() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from applier.bench import why
-from applier.bench.sampling import Attribution
 from applier.bench.stock_states import limiting_stage
 from applier.bench.why import ServerSeconds
+from applier.observe.sampling import Attribution
 
 DEPENDENCY = "waiting for a dependency"
 IDLE = "Waiting for an event from Coordinator"
