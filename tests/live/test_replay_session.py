@@ -11,8 +11,10 @@ from applier.sandbox import Server
 from applier.target.session import SESSION_VARIABLES, Session
 from applier.target.wire import ServerReplied, WireLost
 from scheduler.clock import Decision
+from tests.decoding import batches_of
 from tests.proxy import FaultProxy
 from tests.replaying import address
+from tests.touching import log_of
 from tests.waiting import wait_until
 
 MODES = [TlsMode.DISABLED, TlsMode.REQUIRED]
@@ -103,6 +105,16 @@ def test_an_error_in_the_middle_leaves_the_session_usable(session: Session) -> N
     assert caught.value.code in (1049, 1051)
     session.statement(b"SELECT 1, 'a result set'")
     session.execute_sql("DO 1; DO 2", owed=2)
+
+
+def test_a_session_that_knows_the_format_of_the_log_may_begin(session: Session, source: Server) -> None:
+    """The first BINLOG of a session leaves its gtid_next where BEGIN is an error (1782)."""
+    (batch, *_) = batches_of(log_of(source, ["CREATE DATABASE d"]))
+    session.use_format_description(batch.format_description)
+    session.execute_sql("BEGIN; ROLLBACK", owed=2)
+    session.open()  # another session does not know it
+    session.use_format_description(batch.format_description)
+    session.execute_sql("BEGIN; ROLLBACK", owed=2)
 
 
 def test_variables_do_not_outlive_their_statement(session: Session) -> None:
