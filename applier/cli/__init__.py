@@ -13,7 +13,7 @@ from applier.cli.check import check
 from applier.cli.configuration import configuration_option
 from applier.cli.demo import demo
 from applier.cli.deploy import deploy
-from applier.cli.logs import configure_logging
+from applier.cli.logs import Format, configure_logging
 from applier.cli.migrate import migrate
 from applier.cli.plan import plan
 from applier.cli.run import run
@@ -29,14 +29,29 @@ log = logging.getLogger("applier")
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(version("applier"), prog_name="applier")
 @configuration_option
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
-def commands(log_level: str) -> None:
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    envvar="APPLIER_LOG_LEVEL",
+    show_envvar=True,
+    help="debug also logs row data where it helps.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    envvar="APPLIER_LOG_FORMAT",
+    show_envvar=True,
+    help="One event a line, on stderr.",
+)
+def commands(log_level: str, log_format: Format) -> None:
     """Reads the binary log of a source MySQL and replays it into a target MySQL, in parallel, in commit order,
     exactly once.
 
     Exit codes: 0 done, or drained on request; 1 unexpected; 2 usage; 3 preflight failed; 4 stopped on a data error,
     an operator is needed; 75 temporary, retries exhausted."""
-    configure_logging(log_level)
+    configure_logging(log_level, log_format)
 
 
 for command in (bench, check, demo, deploy, migrate, plan, run, sandbox, status, verify, workload):
