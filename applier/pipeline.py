@@ -197,8 +197,7 @@ class Pipeline:
             self.recorder.start()
         for thread in self.threads:
             thread.start()
-        if self.settings.ordered:  # else nobody waits with locks held
-            self.lock_waits.start()
+        self.lock_waits.start()
 
     def join(self, seconds: float | None = None) -> bool:
         """Waits for the end of the flow; False when `seconds` were not enough. Does not raise the failure."""

@@ -26,16 +26,17 @@ NOT_TO_BE_SEEN: Final = frozenset({1044, 1142, 1143, 1146, 1227})
 # 140 sessions that wait for one row. Without the condition the latter takes 50 ms: each of them waits for all before.
 # https://dev.mysql.com/doc/refman/9.7/en/performance-schema-data-lock-waits-table.html
 WAITS: Final = (
-    "SELECT requesting_thread_id, requesting_engine_transaction_id, blocking_engine_transaction_id,"
-    " requesting_engine_lock_id FROM performance_schema.data_lock_waits WHERE {column} IN ({numbers}) LIMIT 1000"
+    "SELECT requesting_engine_transaction_id, blocking_engine_transaction_id, requesting_engine_lock_id"
+    " FROM performance_schema.data_lock_waits WHERE {column} IN ({numbers}) LIMIT 1000"
 )
-# Of a blocking transaction. Not blocking_thread_id: a row that was inserted is locked without a lock, and whoever
-# comes to wait for it makes that lock, under its own thread. The lock on a table is always the holder's own, and it is
-# found first (0.2 ms, also with 150,000 others).
+# Whose a transaction is. Not the thread that data_lock_waits names, which is the one that made the lock: whoever comes
+# to wait for a row just inserted makes the inserter's lock, and purge makes all locks of a row anew that it moves.
+# The lock on a table is always the holder's own, and it is found first (0.2 ms, also with 150,000 others).
 HOLDER: Final = (
     "(SELECT engine_transaction_id, thread_id FROM performance_schema.data_locks"
     " WHERE engine_transaction_id = {transaction} AND lock_type = 'TABLE' LIMIT 1)"
 )
+BACKGROUND: Final = "SELECT thread_id FROM performance_schema.threads WHERE type = 'BACKGROUND'"
 HOLDERS_MAX: Final = 64  # asked for in one look
 STEPS_MAX: Final = 4  # from one of ours over sessions of others to one of ours
 LOCK: Final = (
@@ -76,6 +77,7 @@ class DataLocks:
         self._address = address
         self._connection: Connection[Any] | None = None
         self._threads: dict[int, int] = {}  # connection id → thread id
+        self._background: list[int] = []  # threads of the server
         self._visible = False
 
     def close(self) -> None:
@@ -109,13 +111,15 @@ class DataLocks:
     def waits(self, threads: Collection[int]) -> list[Wait]:
         """Waits of these threads, and of the other sessions that they wait for."""
         found: list[Wait] = []
-        column, numbers = "requesting_thread_id", set(threads)
+        column, numbers = "requesting_thread_id", {*threads, *self._background}
         asked: set[int] = set()
         for _ in range(STEPS_MAX):
             rows = self._query(WAITS.format(column=column, numbers=_listed(numbers)))
-            holders = self._holders(by for _, _, by, _ in rows)
-            found += [Wait(thread, holders[by], lock_id) for thread, _, by, lock_id in rows if by in holders]
-            others = {by for _, _, by, _ in rows if by in holders and holders[by] not in threads} - asked
+            holders = self._holders(one for waiting, blocking, _ in rows for one in (waiting, blocking))
+            found += [
+                Wait(holders[a], holders[b], lock) for a, b, lock in rows if a in holders and b in holders
+            ]
+            others = {b for _, b, _ in rows if b in holders and holders[b] not in threads} - asked
             if not others:
                 break
             asked |= others
@@ -191,6 +195,7 @@ class DataLocks:
         try:
             self._query(WAITS.format(column="requesting_thread_id", numbers=0))
             self._query(HOLDER.format(transaction=0))
+            self._background = [thread for (thread,) in self._query(BACKGROUND)]
         except pymysql.MySQLError as error:
             if error_code(error) in NOT_TO_BE_SEEN:
                 return False

@@ -39,11 +39,13 @@ IDLE_SECONDS: Final = 0.1  # between two glances at the workers when none has a 
 GLANCE_SECONDS_MAX: Final = 0.01  # … when all is well
 GLANCE_SECONDS_MIN: Final = 0.002  # … where waits come one after the other
 SLOWER: Final = 1.1  # each glance that finds nothing makes the next pause longer
-LOOK_SHARE: Final = 10  # looks that find nothing take at most one tenth of the time
+LONG_SECONDS: Final = 0.25  # of executing, and between looks then: somebody else may hold a lock
+LOOK_SHARE: Final = 4  # looks that find nothing take at most a fifth of the time
+LOOK_PAUSE_SECONDS_MAX: Final = 0.05  # … but a busy machine alone makes them slow
 PATIENCE_SECONDS_MAX: Final = 0.5  # before units are rolled back on suspicion, when that did not help
 METADATA_SECONDS: Final = 0.25  # of executing before we ask for a metadata lock wait
 RETRY_SECONDS, RETRY_SECONDS_MAX = 0.02, 10.0  # between attempts to reach the target
-LOG_SECONDS: Final = 1.0  # at most one line of a kind in so long; the others are for debugging
+LOG_SECONDS: Final = 5.0  # at most one line of a kind in so long; the others are for debugging
 
 OUTSIDE: Final = 0  # among the sequence numbers of units: all sessions that are not ours
 
@@ -92,9 +94,7 @@ class LockWaits(threading.Thread):
         self.resolved = 0  # waits of an earlier unit for later ones, seen and ended
         self.rolled_back = 0  # units, for these
         self.fallback = 0  # times that everything behind the oldest unit was rolled back on suspicion
-        self.metadata = (
-            0  # times that the oldest unit waited for a metadata lock while later ones held theirs
-        )
+        self.metadata = 0  # the same when it waited for a metadata lock
         self.outside = 0  # waits for locks of other clients: nothing is done about them
         self.looks = 0  # questions to the target
         self._workers = workers
@@ -109,7 +109,7 @@ class LockWaits(threading.Thread):
         self._suspected_at = 0.0
         self._metadata_asked = (0, 0.0)  # sequence number of the unit, and when
         self._outside_seen: set[tuple[int, int]] = set()  # unit, thread
-        self._look_again_at = 0.0
+        self._looked_at = self._look_again_at = 0.0
         self._look_failures = 0
         self._told_at: dict[str, float] = {}
 
@@ -134,21 +134,29 @@ class LockWaits(threading.Thread):
     def _glance(self, now: float) -> None:
         """At the workers only. Asks the target when one has been executing for a while before one that holds locks."""
         idle, suspicious = True, False
-        last_holder = max((s.sequence_number for s in self._states if s.activity in HOLDS_LOCKS), default=0)
+        last_holder = max((s.sequence_number for s in self._holders()), default=0)
         for state in self._states:
             if state.unit is not None:
                 idle = False
-                if state.activity == EXECUTING and state.sequence_number < last_holder:
-                    suspicious = suspicious or now - state.since > self._pause / 2
+                if state.activity == EXECUTING:
+                    seconds = now - state.since
+                    blocked = state.sequence_number < last_holder and seconds > self._pause / 2
+                    suspicious = suspicious or blocked or seconds > LONG_SECONDS < now - self._looked_at
         if idle:
             self._pause = IDLE_SECONDS
         elif suspicious and now >= self._look_again_at:
             if self._look_or_retry(list(self._running()), now):
                 self._pause = GLANCE_SECONDS_MIN
             else:
-                self._pause = max(self._slower(), LOOK_SHARE * (time.monotonic() - now))
+                took = time.monotonic() - now
+                self._pause = max(self._slower(), min(LOOK_SHARE * took, LOOK_PAUSE_SECONDS_MAX))
         else:
             self._pause = self._slower()
+
+    def _holders(self) -> Iterator[WorkerState]:
+        """Who may block an earlier unit; in relaxed order nobody: they commit at once."""
+        if self._clock.ordered:
+            yield from (state for state in self._states if state.activity in HOLDS_LOCKS)
 
     def _slower(self) -> float:
         return min(GLANCE_SECONDS_MAX, self._pause * SLOWER)
@@ -166,6 +174,7 @@ class LockWaits(threading.Thread):
     def _look_or_retry(self, running: list[Running], now: float) -> bool:
         """Whether somebody was rolled back."""
         self.looks += 1
+        self._looked_at = now
         try:
             found = self._look(running, now)
         except (ApplierError, pymysql.MySQLError, OSError) as error:
@@ -179,8 +188,12 @@ class LockWaits(threading.Thread):
         return found
 
     def _look(self, running: list[Running], now: float) -> bool:
-        found = self._resolve(running) if self._locks.visible() else self._suspect(running, now)
-        return found or self._resolve_metadata(running, now)
+        visible = self._locks.visible()
+        if visible and self._resolve(running):
+            return True
+        if not self._clock.ordered:
+            return False
+        return (not visible and self._suspect(running, now)) or self._resolve_metadata(running, now)
 
     # --- who waits for whom ----------------------------------------------------------------------
 
@@ -192,21 +205,27 @@ class LockWaits(threading.Thread):
         found = False
         for first in sorted(edges.keys() & units.keys()):
             guilty = [units[one] for one in _reachable(edges, first)]
-            if any(one.holds_locks for one in guilty) and self._roll_back(units[first], guilty, edges[first]):
-                found = True
+            if self._clock.ordered and any(one.holds_locks for one in guilty):
+                found |= self._roll_back(units[first], guilty, edges[first])
         return found
 
     def _edges(self, running: list[Running]) -> Edges:
-        threads = self._locks.threads([one.connection_id for one in running])
+        threads = self._locks.threads(one.connection_id for one in running)
         by_thread = {threads[one.connection_id]: one for one in running if one.connection_id in threads}
+        ours = set(threads.values())
+
+        def node(thread: int) -> int | None:
+            """None when the worker has another unit by now."""
+            one = by_thread.get(thread)
+            if one is None:
+                return None if thread in ours else OUTSIDE
+            return one.unit.sequence_first if one.still else None
+
         edges: Edges = {}
         for wait in self._locks.waits(by_thread) if by_thread else ():
-            waiter, blocker = by_thread.get(wait.waiter), by_thread.get(wait.blocker)
-            if (waiter is None or waiter.still) and (blocker is None or blocker.still):
-                first = OUTSIDE if waiter is None else waiter.unit.sequence_first
-                edges.setdefault(first, {})[OUTSIDE if blocker is None else blocker.unit.sequence_first] = (
-                    wait
-                )
+            waiter, blocker = node(wait.waiter), node(wait.blocker)
+            if waiter is not None and blocker is not None:
+                edges.setdefault(waiter, {})[blocker] = wait
         return edges
 
     def _roll_back(self, blocked: Running, guilty: list[Running], waits: dict[int, Wait]) -> bool:
@@ -252,7 +271,7 @@ class LockWaits(threading.Thread):
                         "so_far": self.outside,
                     },
                 )
-        self._outside_seen = set(waits)
+        self._outside_seen = {seen for seen in self._outside_seen if seen[0] in units} | set(waits)
 
     # --- on suspicion ----------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import pymysql
 import pytest
 
 from applier.errors import ApplyError
@@ -201,20 +202,19 @@ def lean_account(target: Server) -> str:
 
 
 def test_the_watchers_own_connection_may_be_killed(source: Server, target: Server) -> None:
-    write(source, target, 60, neighbours, several)
+    write(source, target, 120, neighbours, several)
     run = watched(source, target, **ALONE)
     kills = 0
-    with session(target) as sql:
-        while kills < 3 and run.running.replay.pipeline is run.pipeline:
-            connection = run.lock_waits._locks._connection
-            if connection is not None and run.lock_waits.resolved:
-                with contextlib.suppress(Exception):  # it has ended by itself
-                    sql(f"KILL {connection.thread_id()}")
-                    kills += 1
-            wait_until(partial(has_another_connection, run, connection))
+    while kills < 3 and run.running.replay.pipeline is run.pipeline:
+        connection = run.lock_waits._locks._connection
+        if connection is not None:
+            with contextlib.suppress(pymysql.err.OperationalError):  # there is none of this number any more
+                target.execute(f"KILL {connection.thread_id()}")
+                kills += 1
+        wait_until(partial(has_another_connection, run, connection))
     run.running.end()
     assert_identical(source, target)
-    assert kills > 1
+    assert kills > 0
     assert run.lock_waits.resolved > kills
 
 
