@@ -13,8 +13,9 @@ import pytest
 
 from applier.errors import LinkLost, SourceDiverged
 from applier.replay import Replay
-from applier.sandbox import Server
+from applier.sandbox import Sandbox, Server
 from applier.sandbox.ports import free_port
+from applier.sandbox.replication import account_password, replicate
 from applier.source import failover
 from applier.source.relay.session import RelaySettings
 from tests.proxy import FaultProxy
@@ -28,7 +29,7 @@ from tests.replaying import (
     session,
     settings,
 )
-from tests.servers import ServerFactory
+from tests.servers import GlobalVariables, global_variables, reset
 from tests.waiting import wait_until
 
 RECEIVING = "performance_schema.replication_connection_status"
@@ -84,12 +85,23 @@ def promote(standby: Server) -> None:
     standby.execute("SET GLOBAL read_only = OFF")
 
 
+@pytest.fixture(scope="module")
+def replica(sandbox: Sandbox) -> Iterator[tuple[Server, GlobalVariables]]:
+    """A server that all tests here share, and its variables."""
+    server = sandbox.add("standby", replica_of="source")
+    yield server, global_variables(server)
+    sandbox.remove("standby")
+
+
 @pytest.fixture
-def standby(source: Server, server_factory: ServerFactory) -> Server:
+def standby(sandbox: Sandbox, source: Server, replica: tuple[Server, GlobalVariables]) -> Server:
+    """Has what the source has, and follows it."""
+    server, baseline = replica
+    reset(server, baseline)
     create(source)
-    replica = server_factory(replica_of="source")
-    wait_until(lambda: executed(source) <= executed(replica))
-    return replica
+    replicate(server, source, account_password(sandbox.directory))
+    wait_until(lambda: executed(source) <= executed(server))
+    return server
 
 
 @pytest.mark.parametrize("relayed", [False, True], ids=["direct", "relay log"])
