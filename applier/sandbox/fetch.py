@@ -1,4 +1,4 @@
-"""Fetch MySQL's server and client programs from Debian `sid` into the user's cache, without root.
+"""Fetch programs from Debian into the user's cache, without root: MySQL's server and client from `sid`.
 
 apt does the network work: mirror and proxy are this machine's own, signatures are checked against the Debian
 archive keyring. Its state is private to the cache, so nothing of the machine's package system is touched.
@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from applier.sandbox.cache import cache_folder, exclusive
 from applier.sandbox.mirrors import debian_mirrors
 from applier.sandbox.progress import Progress
 
-PACKAGES = ("mysql-server-core", "mysql-client-core")
 KEYRINGS = (
     Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
     Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
@@ -27,6 +27,18 @@ NOT_FOUND = "no MySQL server found, and none can be fetched"
 REMEDY = "Install MySQL's mysqld, or give the path of one with --mysqld (or APPLIER_MYSQLD)."
 ATTEMPTS = 3
 POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What to fetch, with all it depends on. `name`: of its folder in the cache; `suite` of Debian."""
+
+    name: str
+    packages: tuple[str, ...]
+    suite: str = "sid"
+
+
+MYSQL = Selection("mysql", ("mysql-server-core", "mysql-client-core"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +66,17 @@ def parse_uris(text: str) -> list[Package]:
 
 
 class Apt:
-    """apt with a private state below `folder`, knowing one source: `sid` of `mirror`.
+    """apt with a private state below `folder`, knowing one source: `suite` of `mirror`.
 
     apt-get inherits `lock`: when we are killed, it ends its work before the next run begins.
     """
 
-    def __init__(self, folder: Path, mirror: str, keyring: Path, lock: int) -> None:
+    def __init__(self, folder: Path, mirror: str, suite: str, keyring: Path, lock: int) -> None:
         self.downloads = folder / "packages"
         self._lock = lock
         for name in ("lists/partial", "cache/archives/partial", "packages"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        (folder / "sources.list").write_text(f"deb [signed-by={keyring}] {mirror} sid main\n")
+        (folder / "sources.list").write_text(f"deb [signed-by={keyring}] {mirror} {suite} main\n")
         settings = {
             "Dir::Etc::sourcelist": folder / "sources.list",
             "Dir::Etc::sourceparts": "/dev/null",
@@ -103,9 +115,9 @@ class Apt:
     def update(self) -> None:
         self._run("update")
 
-    def resolve(self) -> list[Package]:
+    def resolve(self, names: tuple[str, ...]) -> list[Package]:
         """The packages to fetch, dependencies included."""
-        return parse_uris(self._run("install", "--print-uris", "-y", *PACKAGES))
+        return parse_uris(self._run("install", "--print-uris", "-y", *names))
 
     def download(self, packages: list[Package], progress: Progress) -> None:
         """Fetch into `downloads`. What is there already is kept, what is there in part is resumed by apt."""
@@ -135,7 +147,7 @@ class Apt:
 def _check(exit_code: int, what: str, errors: str) -> None:
     if exit_code:
         said = " ".join(line for line in errors.splitlines() if line.startswith(("E:", "W:")))[:600]
-        raise PreflightFailed(detail=f"fetching MySQL: {what} failed: {said or exit_code}. {REMEDY}")
+        raise PreflightFailed(detail=f"fetching packages: {what} failed: {said or exit_code}. {REMEDY}")
 
 
 def _requirements() -> tuple[list[str], Path]:
@@ -151,12 +163,12 @@ def _requirements() -> tuple[list[str], Path]:
     return mirrors, keyring
 
 
-def _updated_apt(folder: Path, lock: int, progress: Progress) -> Apt:
+def _updated_apt(folder: Path, suite: str, lock: int, progress: Progress) -> Apt:
     mirrors, keyring = _requirements()
     progress.stage("reading package lists")
     for number, mirror in enumerate(mirrors, start=1):
         # Lists of one mirror are of no use for another, and a changed mirror must not see them.
-        apt = Apt(folder / hashlib.sha256(mirror.encode()).hexdigest()[:12], mirror, keyring, lock)
+        apt = Apt(folder / hashlib.sha256(mirror.encode()).hexdigest()[:12], mirror, suite, keyring, lock)
         try:
             apt.update()
         except PreflightFailed:
@@ -182,30 +194,30 @@ def _unpack(apt: Apt, packages: list[Package], tree: Path, progress: Progress) -
         progress.advance_to(number)
 
 
-def fetched() -> Path:
-    """The folder with the unpacked MySQL in the cache, fetched when it is not there. Raises PreflightFailed.
+def fetched(selection: Selection = MYSQL, try_out: Callable[[Path], object] | None = None) -> Path:
+    """The folder with the unpacked packages in the cache, fetched when it is not there. Raises PreflightFailed.
 
+    `try_out` gets the folder before it has its name, and raises when the programs in it do not run.
     Safe when several run at once: one fetches while the others wait. Interrupted, it resumes. The folder
     appears under its name only when it is complete.
     """
     folder = cache_folder()
-    tree = folder / "mysql"
+    tree = folder / selection.name
     if tree.is_dir():
         return tree
-    with exclusive(folder / "fetch.lock") as lock:
+    with exclusive(folder / f"{selection.name}.lock") as lock:
         if tree.is_dir():
             return tree
-        state = folder / "fetch"
+        state = folder / f"{selection.name}.fetch"
         state.mkdir(exist_ok=True)
         with Progress() as progress:
-            apt = _updated_apt(state, lock, progress)
-            packages = apt.resolve()
-            progress.begin("fetching MySQL", sum(package.size for package in packages), unit_bytes=True)
+            apt = _updated_apt(state, selection.suite, lock, progress)
+            packages = apt.resolve(selection.packages)
+            progress.begin(f"fetching {selection.name}", sum(package.size for package in packages), unit_bytes=True)
             apt.download(packages, progress)
             _unpack(apt, packages, state / "tree", progress)
-        from applier.sandbox.installation import unpacked
-
-        unpacked(state / "tree")  # it runs, or it does not get its name
+        if try_out is not None:
+            try_out(state / "tree")
         (state / "tree").rename(tree)
         shutil.rmtree(state, ignore_errors=True)
     return tree

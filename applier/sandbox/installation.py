@@ -147,4 +147,4 @@ def find(mysqld: Path | None = None) -> Installation:
         return found
     from applier.sandbox.fetch import fetched
 
-    return unpacked(fetched())
+    return unpacked(fetched(try_out=unpacked))
