@@ -110,8 +110,8 @@ class Retries(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.msg == "retry":
-            self.codes[record.code] += 1  # type: ignore[attr-defined]
-            self.details.append(f"{record.sequence_number}: {record.code}")  # type: ignore[attr-defined]
+            self.codes[record.error_code] += 1  # type: ignore[attr-defined]
+            self.details.append(f"{record.sequence_number}: {record.error_code}")  # type: ignore[attr-defined]
 
     @property
     def not_for_locks(self) -> list[str]:
