@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
+from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import resources
 from io import BufferedIOBase
@@ -219,13 +220,15 @@ class _Server(HTTPServer):
 
 
 class _Limited:
-    """The first bytes of a request; nothing more after the limit, which no honest request reaches."""
+    """The first bytes of a request, up to a limit that no honest one reaches."""
 
     def __init__(self, file: BufferedIOBase) -> None:
         self._file = file
         self._left = REQUEST_BYTES_MAX
 
     def readline(self, limit: int = -1) -> bytes:
+        if self._left <= 0:
+            raise HTTPException("the request is too large")  # which the library answers with 431
         line = self._file.readline(min(self._left, limit) if limit >= 0 else self._left)
         self._left -= len(line)
         return line
