@@ -142,9 +142,10 @@ def replay_and_check(
     with counted_retries() as retries:
         running = Running(Replay(settings))
         try:
-            running.end()
+            progress = running.end()
         finally:
             running.replay.abort()
+    assert retries.codes.total() == progress.retries, "not every retry was seen"
     assert retries.not_for_locks == [], f"failed beside others, went well alone: {retries.not_for_locks}"
     check_recording(recording)
     if not mode.own_gtids:
