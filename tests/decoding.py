@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from applier.events.assembler import StreamAssembler
 from applier.events.batch import Batch
@@ -41,7 +42,7 @@ def first_column_is_key(table_map: TableMap, sequence_number: int) -> TablePlan:
     return plan_over(table_map)
 
 
-def batches_of(log: bytes, **options: int) -> list[Batch]:
+def batches_of(log: bytes, **options: Any) -> list[Batch]:
     """The batches of a binlog file, compressed transactions inflated."""
     assembler = StreamAssembler(packets=False, file="binlog.000001", **options)
     assembler.begin_file()
