@@ -121,12 +121,12 @@ def verify(
         repair=repair,
         log_repairs=log_repairs,
     )
-    with _progress() as progress:
+    with shown_progress() as progress:
         report = compare(source, target, options, progress=progress)
     if as_json:
         click.echo(json.dumps(report.as_dict(), indent=1, ensure_ascii=False))
     else:
-        _show(report)
+        show_report(report)
     context.exit(report.exit_code)
 
 
@@ -149,7 +149,8 @@ class _Bar:
 
 
 @contextmanager
-def _progress() -> Iterator[Progress]:
+def shown_progress() -> Iterator[Progress]:
+    """A bar on a terminal, nothing elsewhere."""
     if not sys.stderr.isatty():
         yield Silent()
         return
@@ -158,7 +159,8 @@ def _progress() -> Iterator[Progress]:
         yield _Bar(bars)
 
 
-def _show(report: VerifyReport) -> None:
+def show_report(report: VerifyReport) -> None:
+    """Differences, and the verdict on one line."""
     for table in report.tables:
         for difference in table.differences:
             click.echo(_line(difference))
