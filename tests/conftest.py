@@ -11,3 +11,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--mode", help="one way of replaying only")
     group.addoption("--keep", metavar="DIR", help="keep the source's data of seeds that fail")
     group.addoption("--kept", metavar="DIR", help="replay sources that were kept")
+    parser.getgroup("live page").addoption(
+        "--screenshots", metavar="DIR", help="keep what tests/live/test_page.py sees"
+    )
