@@ -79,7 +79,7 @@ class Browser(webdriver.Chrome):
     def number(self, name: str) -> float:
         return float(self.text(name).replace(",", "").replace("–", "0"))
 
-    def script(self, text: str) -> Any:
+    def evaluated(self, text: str) -> Any:
         return self.execute_script(text)
 
     def be(self, *, dark: bool = False, calm: bool = False) -> None:
@@ -130,20 +130,20 @@ def test_the_page_shows_a_live_run(
         assert len(browser.find_elements(By.CSS_SELECTOR, "#workers tbody tr")) == 3
         wait_until(lambda: "tpcc" in browser.text("keys"))
         wait_until(
-            lambda: browser.script("return document.querySelectorAll('#rate-chart polyline').length") == 1
+            lambda: browser.evaluated("return document.querySelectorAll('#rate-chart polyline').length") == 1
         )
         assert "Transactions a second: now" in browser.text("rate-chart-text")
         for dark in (False, True):
             browser.be(dark=dark)
-            contrast, element = browser.script(WORST_CONTRAST)
+            contrast, element = browser.evaluated(WORST_CONTRAST)
             assert contrast >= CONTRAST_MIN, element
             keep(browser, screenshots, "dark" if dark else "light")
         browser.size(390, 2600)
-        assert browser.script("return document.documentElement.scrollWidth") == 390
+        assert browser.evaluated("return document.documentElement.scrollWidth") == 390
         keep(browser, screenshots, "phone")
         running.finish()
     wait_until(lambda: browser.text("state") == "no answer")
-    complaints = [entry["message"] for entry in browser.get_log("browser")]
+    complaints = [entry["message"] for entry in browser.get_log("browser")]  # type: ignore[no-untyped-call]
     assert all("ERR_CONNECTION_REFUSED" in message for message in complaints), complaints
 
 
@@ -161,11 +161,11 @@ def test_it_moves_unless_the_user_wants_calm(source: Server, target: Server, bro
             return browser.number("rate") > 0
 
         wait_until(applies)
-        still = browser.script(place)
+        still = browser.evaluated(place)
         wait_until(applies)
-        assert browser.script(place) == still
+        assert browser.evaluated(place) == still
         browser.be(calm=False)
-        wait_until(lambda: applies() and browser.script(place) != still)
+        wait_until(lambda: applies() and browser.evaluated(place) != still)
         running.finish()
 
 
