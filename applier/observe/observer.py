@@ -67,6 +67,11 @@ class Point:
     workers_busy: int
     resident_bytes: int
 
+    @property
+    def of_source(self) -> int:
+        """Transactions that the source has committed: those applied and those behind."""
+        return self.transactions + self.lag_transactions
+
 
 class Observer:
     """Made before the run, left after it. All methods may be called from any thread at any time."""
@@ -216,6 +221,7 @@ class Observer:
             max(0, last.rows - first.rows) / seconds,
             max(0, last.units - first.units) / seconds,
             max(0, last.bytes_read - first.bytes_read) / seconds,
+            max(0, last.of_source - first.of_source) / seconds,
         )
 
     def growing(self) -> bool:

@@ -124,6 +124,7 @@ def test_the_page_shows_a_live_run(
         workload.run(source.connect, transactions=1500)
         wait_until(lambda: browser.text("state") == "running")
         wait_until(lambda: browser.number("rate") > 0)
+        wait_until(lambda: browser.number("source-rate") > 0)
         running.wait_for(source, target)
         wait_until(lambda: browser.text("behind") == "0")
         assert source_address.place in browser.text("route")
