@@ -53,7 +53,11 @@ def get(place: str, path: str, **headers: str) -> tuple[int, str, dict[str, str]
         connection.close()
 
 
-@pytest.mark.parametrize("options", [(), ("--group-transactions", "50")], ids=["one by one", "groups"])
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param((), marks=pytest.mark.long), ("--group-transactions", "50")],
+    ids=["one by one", "groups"],
+)
 def test_status_from_another_terminal_and_after_a_crash(
     source: Server, target: Server, options: tuple[str, ...]
 ) -> None:
