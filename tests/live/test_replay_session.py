@@ -7,13 +7,14 @@ from collections.abc import Iterator
 import pytest
 
 from applier.address import Tls, TlsMode
+from applier.events.statement import binlog_statements
 from applier.sandbox import Server
 from applier.target.session import SESSION_VARIABLES, Session
 from applier.target.wire import ServerReplied, WireLost
 from scheduler.clock import Decision
 from tests.decoding import batches_of
 from tests.proxy import FaultProxy
-from tests.replaying import address
+from tests.replaying import address, run_all
 from tests.touching import log_of
 from tests.waiting import wait_until
 
@@ -107,14 +108,18 @@ def test_an_error_in_the_middle_leaves_the_session_usable(session: Session) -> N
     session.execute_sql("DO 1; DO 2", owed=2)
 
 
-def test_a_session_that_knows_the_format_of_the_log_may_begin(session: Session, source: Server) -> None:
+def test_each_connection_is_told_the_format_of_the_log_and_may_begin(
+    session: Session, source: Server, target: Server
+) -> None:
     """The first BINLOG of a session leaves its gtid_next where BEGIN is an error (1782)."""
-    (batch, *_) = batches_of(log_of(source, ["CREATE DATABASE d"]))
-    session.use_format_description(batch.format_description)
-    session.execute_sql("BEGIN; ROLLBACK", owed=2)
-    session.open()  # another session does not know it
-    session.use_format_description(batch.format_description)
-    session.execute_sql("BEGIN; ROLLBACK", owed=2)
+    tables = ["CREATE DATABASE d", "CREATE TABLE d.t (a INT PRIMARY KEY)"]
+    batch = batches_of(log_of(source, [*tables, "INSERT INTO d.t VALUES (1)"]))[-1]
+    run_all(target, tables)
+    (rows,) = binlog_statements(batch, 0)
+    for _ in range(2):
+        session.use_format_description(batch.format_description)
+        session.execute_sql(b"BEGIN;" + rows + b";ROLLBACK", owed=3)
+        session.open()
 
 
 def test_variables_do_not_outlive_their_statement(session: Session) -> None:
