@@ -176,6 +176,22 @@ class MigrationTaken(PreflightFailed):
     what it does."""
 
 
+class Refused(PreflightFailed):
+    """The {role} refused a statement: {detail}"""
+
+
+class SwitchUndone(ApplierError):
+    """The {name} failed at the step "{step}": {detail}. Everything is undone: clients write to the
+    {origin} as before."""
+
+    exit_code = 75
+
+
+class SwitchHalfway(DataError):
+    """The {name} failed at the step "{step}": {detail}. Not undone: {left}. The same command again goes on with it,
+    `applier migrate rollback` goes back."""
+
+
 class Fenced(DataError):
     """Another applier has taken over channel {channel}: this one has stopped and committed nothing since."""
 

@@ -224,6 +224,13 @@ def boundary_statement(table: Table, where: str, rows: int) -> str:
     return f"SELECT {columns}{_from(table)}{where}{_order(table)} LIMIT 1 OFFSET {rows - 1}"
 
 
+def last_statement(table: Table, rows: int) -> str:
+    """The key of the `rows`-th row from the end; nothing when there are fewer."""
+    columns = ",".join(key.fetch for key in key_columns(table))
+    order = ",".join(f"{quoted(table.name)}.{quoted(name)} DESC" for name in table.key)
+    return f"SELECT {columns}{_from(table)} ORDER BY {order} LIMIT 1 OFFSET {rows - 1}"
+
+
 def rows_statement(table: Table, where: str) -> str:
     """Digest and key of each row."""
     columns = ",".join([row_digest(table), *(key.fetch for key in key_columns(table))])

@@ -1,0 +1,266 @@
+"""`applier migrate cutover` and `rollback`, with clients that write all the time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from applier.errors import PreflightFailed, SwitchUndone, UsageError
+from applier.migrate.cutover import cut_over, replay_there, roll_back
+from applier.migrate.reverse import replaying_back, stock_statements
+from applier.migrate.settings import MigrateSettings
+from applier.migrate.state import Phase, State
+from applier.migrate.switch import SwitchReport, SwitchSettings
+from applier.replay import Replay
+from applier.sandbox import Server
+from applier.verify import Selection, VerifyOptions, verify
+from tests.clients import assert_nothing_lost, prepare, wait_for_move, writing
+from tests.replaying import Command, Running, address, session
+from tests.waiting import wait_until
+
+NAME = "default"
+WANTED = SwitchSettings(ignored=frozenset({"verified"}), compare_seconds=0.2)
+
+
+class Migrating:
+    """A migration in catch-up: an empty target follows the source from its first transaction."""
+
+    def __init__(self, source: Server, target: Server) -> None:
+        self.source = source
+        self.target = target
+        self.addresses = address(source, "source"), address(target, "target")
+        self.settings = MigrateSettings(*self.addresses, schemas=("shop",), workers=2)
+        self.told: list[str] = []
+        prepare(source, target)
+        with State(self.settings.target, NAME) as state:
+            ((uuid,),) = source.execute("SELECT @@GLOBAL.server_uuid")
+            state.create(uuid, self.settings.as_options())
+            state.set_phase(Phase.CATCH_UP)
+
+    def cut_over(self, **changes: object) -> SwitchReport:
+        return cut_over(*self.addresses, NAME, replace(WANTED, **changes), self.told.append)  # type: ignore[arg-type]
+
+    def roll_back(self, **changes: object) -> SwitchReport | None:
+        return roll_back(*self.addresses, NAME, replace(WANTED, **changes), self.told.append)  # type: ignore[arg-type]
+
+    def follow(self) -> None:
+        """Until the target has what the source has now."""
+        Replay(replace(replay_there(self.settings), stop_at_end=True)).run()
+
+    def assert_phase(self, phase: Phase) -> None:
+        with State(self.settings.target, NAME) as state:
+            assert state.require().phase is phase
+
+    def assert_identical(self) -> None:
+        report = verify(*self.addresses, VerifyOptions(Selection(schemas=("shop",)), assume_quiesced=True))
+        assert report.identical, report.as_dict()
+
+    def assert_writable(self, writable: Server) -> None:
+        for server in (self.source, self.target):
+            ((read_only,),) = server.execute("SELECT @@GLOBAL.read_only")
+            assert bool(read_only) is (server is not writable), server
+
+
+@pytest.fixture
+def migrating(source: Server, target: Server) -> Iterator[Migrating]:
+    yield Migrating(source, target)
+    for server in (source, target):
+        if not server.running:
+            server.start()
+        server.execute("SET GLOBAL super_read_only = OFF")
+        server.execute("SET GLOBAL read_only = OFF")
+        server.execute("RESET PERSIST")
+
+
+def test_clients_move_to_the_target_and_back_and_lose_nothing(migrating: Migrating) -> None:
+    source, target = migrating.source, migrating.target
+    with writing(source, target) as clients:
+        report = migrating.cut_over()
+        migrating.assert_writable(target)
+        assert report.write_downtime_seconds < 2
+        wait_for_move(clients, target)
+        migrating.assert_phase(Phase.CUT_OVER)
+        migrating.roll_back()
+        migrating.assert_writable(source)
+        wait_for_move(clients, source)
+        migrating.assert_phase(Phase.CATCH_UP)
+        migrating.cut_over()
+        wait_for_move(clients, target)
+        assert all(client.longest_pause_seconds < 5 for client in clients)
+    assert_nothing_lost(target, clients)
+    migrating.roll_back()
+    assert_nothing_lost(source, clients)
+    migrating.assert_identical()
+
+
+# --- what is checked before --------------------------------------------------------------------------
+
+
+def test_a_cutover_wants_a_comparison_and_no_open_transactions(migrating: Migrating) -> None:
+    with session(migrating.source, "XA START 'x'", "INSERT INTO shop.written VALUES (9, 9, NOW())") as run:
+        run("XA END 'x'")
+        run("XA PREPARE 'x'")
+        with pytest.raises(PreflightFailed) as refused:
+            migrating.cut_over(ignored=frozenset())
+        for check in ("verified", "xa"):
+            assert f"{check}:" in str(refused.value)
+        run("XA ROLLBACK 'x'")
+    migrating.assert_phase(Phase.CATCH_UP)
+    migrating.assert_writable(migrating.source)
+
+
+def test_there_is_nothing_to_roll_back_before_a_cutover(migrating: Migrating) -> None:
+    with pytest.raises(UsageError, match="no cut-over"):
+        migrating.roll_back()
+    with pytest.raises(UsageError, match="no cut-over"), replaying_back(*migrating.addresses, NAME):
+        pass
+
+
+# --- what fails is undone ----------------------------------------------------------------------------
+
+
+def test_a_write_that_does_not_end_undoes_the_cutover_unless_it_may_be_killed(migrating: Migrating) -> None:
+    source, target = migrating.source, migrating.target
+    with session(source, "LOCK TABLES shop.totals WRITE"):
+        with pytest.raises(SwitchUndone, match="--kill-writers"):
+            migrating.cut_over(stop_seconds=1)
+        migrating.assert_writable(source)
+        migrating.assert_phase(Phase.CATCH_UP)
+    with writing(source, target) as clients, session(source, "BEGIN", "DELETE FROM shop.totals"):
+        migrating.cut_over(kill_writers=True)
+        wait_for_move(clients, target)
+    assert_nothing_lost(target, clients)
+
+
+def test_a_difference_undoes_the_cutover(migrating: Migrating) -> None:
+    source, target = migrating.source, migrating.target
+    source.execute("CREATE EVENT shop.e ON SCHEDULE EVERY 1 DAY DO DO 0")
+    migrating.follow()
+    target.execute("UPDATE shop.totals SET n = n + 1 WHERE client = 3")
+    with writing(source, target, clients=1) as clients:
+        with pytest.raises(SwitchUndone, match="differ") as failed:
+            migrating.cut_over()
+        assert "shop.totals" in str(failed.value)
+        wait_for_move(clients, source)
+        migrating.assert_writable(source)
+        assert source.execute("SELECT @@GLOBAL.event_scheduler") == (("ON",),)
+    migrating.assert_phase(Phase.CATCH_UP)
+
+
+def test_a_replay_that_fails_undoes_the_cutover(migrating: Migrating) -> None:
+    migrating.follow()
+    migrating.target.execute("DELETE FROM shop.totals")
+    migrating.source.execute("UPDATE shop.totals SET n = n + 1")
+    with pytest.raises(SwitchUndone, match=r"shop\.totals"):
+        migrating.cut_over()
+    migrating.assert_writable(migrating.source)
+    migrating.assert_phase(Phase.CATCH_UP)
+
+
+# --- what goes along ---------------------------------------------------------------------------------
+
+
+def test_events_and_counters_go_along(migrating: Migrating) -> None:
+    source, target = migrating.source, migrating.target
+    for server in (source, target):
+        with session(server, "SET sql_log_bin = 0") as run:
+            run("CREATE USER clock@'%'")
+            run("GRANT EVENT ON shop.* TO clock@'%'")
+    with session(source, "SET sql_mode = 'ANSI_QUOTES', time_zone = '+03:00'") as run:
+        run(
+            "CREATE DEFINER = clock@'%' EVENT shop.runs ON SCHEDULE EVERY 1 DAY DO SELECT \"x\" FROM shop.totals"
+        )
+        run("CREATE EVENT shop.rests ON SCHEDULE EVERY 1 DAY DISABLE DO DO 0")
+        run("CREATE TABLE shop.numbered (id INT AUTO_INCREMENT PRIMARY KEY)")
+        run("ALTER TABLE shop.numbered AUTO_INCREMENT = 50")
+        run("INSERT INTO shop.numbered VALUES (70)")
+        run("DELETE FROM shop.numbered")
+    migrating.cut_over()
+    facts = (
+        "SELECT status, definer, sql_mode, time_zone FROM information_schema.events WHERE event_name = '{}'"
+    )
+    assert target.execute(facts.format("runs")) == (("ENABLED", "clock@%", "ANSI_QUOTES", "+03:00"),)
+    assert target.execute(facts.format("rests"))[0][0] == "DISABLED"
+    assert source.execute("SELECT @@GLOBAL.event_scheduler") == (("OFF",),)
+    assert target.execute("SELECT @@GLOBAL.event_scheduler") == (("ON",),)
+    target.execute("INSERT INTO shop.numbered VALUES ()")
+    assert target.execute("SELECT id FROM shop.numbered") == ((71,),)
+    target.execute("CREATE EVENT shop.later ON SCHEDULE EVERY 1 DAY DO DO 1")
+    migrating.roll_back()
+    for event in ("runs", "later"):
+        assert source.execute(facts.format(event))[0][0] == "ENABLED"
+    assert source.execute("SELECT @@GLOBAL.event_scheduler") == (("ON",),)
+    assert target.execute("SELECT @@GLOBAL.event_scheduler") == (("OFF",),)
+
+
+# --- the way back ------------------------------------------------------------------------------------
+
+
+def test_the_source_follows_the_target_until_the_rollback(migrating: Migrating) -> None:
+    source, target = migrating.source, migrating.target
+    with writing(source, target) as clients:
+        migrating.cut_over()
+        wait_for_move(clients, target)
+        with replaying_back(*migrating.addresses, NAME) as replay:
+            running = Running(replay)
+            written = clients[0].acknowledged[-1]
+            wanted = "SELECT 1 FROM shop.written WHERE client = 0 AND n = %s"
+            wait_until(
+                lambda: source.execute(wanted, (written,)), what="the source has what the target was given"
+            )
+            migrating.roll_back()
+            running.end()
+        wait_for_move(clients, source)
+    assert_nothing_lost(source, clients)
+
+
+def test_a_stock_replica_can_be_the_way_back(migrating: Migrating) -> None:
+    source, target = migrating.source, migrating.target
+    with writing(source, target) as clients:
+        migrating.cut_over()
+        wait_for_move(clients, target)
+        for statement in stock_statements(*migrating.addresses, NAME).split(";\n"):
+            text = statement.replace("<replication account>", "repl").replace("<its password>", "")
+            source.execute(text.rstrip(";"))
+        wanted = "SELECT 1 FROM shop.written WHERE client = 0 AND n = %s"
+        written = clients[0].acknowledged[-1]
+        wait_until(
+            lambda: source.execute(wanted, (written,)),
+            what="the replica follows",
+        )
+        assert source.execute("SELECT @@GLOBAL.super_read_only") == ((1,),)
+    source.execute("STOP REPLICA")
+
+
+# --- killed ------------------------------------------------------------------------------------------
+
+KILLED_AFTER = ("take over", "stop writes", "AUTO_INCREMENT", "open the target", "end the replay")
+
+
+def killed_after(migrating: Migrating, command: str, step: str) -> None:
+    """`applier migrate` killed when it has told of this step."""
+    urls = ["--source", migrating.source.url, "--target", migrating.target.url]
+    with Command("migrate", command, *urls, "--ignore", "verified", "--compare-seconds", "0.1") as process:
+        assert process.process.stderr is not None
+        told = []
+        for line in process.process.stderr:
+            told.append(line)
+            if line.startswith(step):
+                process.process.kill()
+                return
+    raise AssertionError(f"{command} ended before {step}: {told}")
+
+
+@pytest.mark.parametrize("step", KILLED_AFTER)
+def test_a_cutover_killed_at_any_step_is_gone_on_with(migrating: Migrating, step: str) -> None:
+    source, target = migrating.source, migrating.target
+    with writing(source, target) as clients:
+        killed_after(migrating, "cutover", step)
+        migrating.cut_over()
+        wait_for_move(clients, target)
+        migrating.assert_writable(target)
+        migrating.roll_back()
+        wait_for_move(clients, source)
+    assert_nothing_lost(source, clients)
