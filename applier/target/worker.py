@@ -32,6 +32,7 @@ from scheduler.queues import QueueAborted
 log = logging.getLogger(__name__)
 
 RETRIES_MAX: Final = 20
+LOCK_WAITS_MAX: Final = 500  # of a second each: as long as a stock replica's ten of 50 seconds
 RETRY_PAUSE_SECONDS_MAX: Final = 0.5
 TURN_ANSWER_SECONDS: Final = 60.0
 COMMIT_APART: Final = 64  # without commit order one COMMIT in so many is sent by itself
@@ -213,7 +214,7 @@ class Worker(threading.Thread):
             self._clock.roll_back_later_than(unit.sequence_last)
         if action is retry.Action.RETRY_ALONE:
             self._clock.wait_for(unit.sequence_first - 1)
-        if attempts >= RETRIES_MAX:
+        if attempts >= (LOCK_WAITS_MAX if error.code == retry.LOCK_WAIT_TIMEOUT else RETRIES_MAX):
             self._clock.wait_for(unit.sequence_first - 1)
             raise RetriesExhausted(gtid=self._encoder.gtid(unit), attempts=attempts, detail=str(error))
         self._flow.stopping.wait(random.uniform(0, min(RETRY_PAUSE_SECONDS_MAX, 0.002 * 2**attempts)))
