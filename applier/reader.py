@@ -201,9 +201,9 @@ class Reader:
                 last_commit_microseconds(batch),
                 (batch.file, end_position(batch, len(batch) - 1)),
             )
+            if self._selection is not None:
+                self._selection.note(batch)
             if changes_schema(batch):
-                if self._selection is not None:
-                    self._selection.note(batch)
                 self._catalog.note_ddl(batch.last_sequence_number, tables_changed_last(batch))
         self.batches += 1
         failure = self._explained(batch)

@@ -16,6 +16,7 @@ from applier.events.batch import Batch
 from applier.events.ddl import TableName, changed_tables
 from applier.events.query import Query, parse_query
 from applier.events.selection import leave_out
+from applier.events.transaction import TransactionFlag
 
 QUERY_EVENT: Final = 2
 SHOWN_MAX: Final = 120
@@ -52,7 +53,7 @@ class Schemas:
         """Whether a statement changes one of the schemas. Raises ApplyError when it changes others too."""
         if ACCOUNTS.match(query.text):
             return False
-        changed = set(query.databases or ((query.database,) if query.database else ()))
+        changed = self._changed(query)
         if changed & self.schemas and changed - self.schemas:
             raise ApplyError(
                 gtid="(a statement)",
@@ -61,8 +62,22 @@ class Schemas:
             )
         return bool(changed & self.schemas)
 
+    def _changed(self, query: Query) -> set[str]:
+        if query.databases:
+            return set(query.databases)
+        # The source does not tell with every statement: TRUNCATE, and what is no DDL.
+        text = query.text.decode("utf-8", "replace")
+        tables = changed_tables(text, query.database)
+        if tables:
+            spelt = {schema.lower(): schema for schema in self.schemas}
+            return {spelt.get(schema, schema) for schema, _ in tables}
+        named = {
+            schema for schema in self.schemas if re.search(rf"\b{re.escape(schema)}\b", text, re.IGNORECASE)
+        }
+        return named or ({query.database} if query.database else set())
+
     def note(self, batch: Batch) -> None:
-        """Told of each batch whose last transaction may change the schema, in log order, before it is decoded."""
+        """Told of each batch in log order, before it is decoded. Only its last transaction can be a DDL."""
 
     def select(self, batch: Batch, seen: dict[bytes, bool]) -> None:
         """Leaves out of the batch what is not wanted; `seen` is a cache for the caller to keep."""
@@ -95,6 +110,8 @@ class CopiedTables(Schemas):
 
     def note(self, batch: Batch) -> None:
         info = batch.transaction(len(batch) - 1)
+        if info.flags & TransactionFlag.ROWS:
+            return
         for number in range(info.event_first, info.event_first + info.event_count):
             kind, data = batch.event(number)
             if kind == QUERY_EVENT:

@@ -156,18 +156,22 @@ class Part:
         return Chunk(self.table.table.schema, self.table.table.name, self.lower, self.upper, self.place)
 
 
-BEFORE_ALL = (-1,)  # the place of what lies before the first chunk
-
-
 def parts_left(table: CopyTable, copied: Sequence[Chunk]) -> list[Part]:
     """What lies between the chunks that are copied, in order; nothing when they are the whole table."""
     parts: list[Part] = []
     lower: KeyValues | None = None
-    place: tuple[int, ...] = BEFORE_ALL
+    place: tuple[int, ...] = ()
     for chunk in sorted(copied, key=lambda one: one.place):
         if chunk.lower != lower:
-            parts.append(Part(table, lower, chunk.lower, place))
+            parts.append(Part(table, lower, chunk.lower, _between(place, chunk.place)))
         lower, place = chunk.upper, chunk.place
         if lower is None:
             return parts
-    return [*parts, Part(table, lower, None, place if copied else ())]
+    return [*parts, Part(table, lower, None, place)]
+
+
+def _between(place: tuple[int, ...], after: tuple[int, ...]) -> tuple[int, ...]:
+    """What, with any number behind it, comes after the one place and before the other."""
+    if after[: len(place)] != place:
+        return place
+    return (*place, after[len(place)] - 1)

@@ -27,6 +27,7 @@ from applier.migrate.chunks import Part
 from applier.migrate.load import RowSource, SourceFailed, Writer, WriteSettings
 from applier.migrate.progress import CopyProgress
 from applier.migrate.settings import MigrateSettings
+from applier.migrate.snapshot import CHANGED, SnapshotLost
 from applier.migrate.state import Chunk, State, TableState
 from applier.migrate.throttle import Throttle
 from applier.verify.definitions import Session, TableName, qualified
@@ -39,11 +40,6 @@ FIRST_ROWS: Final = 20_000
 ROWS_MAX: Final = 2_000_000
 GROWTH_MAX: Final = 2.0  # from one chunk of a table to the next
 RETRY_PAUSE_SECONDS: Final = 0.2
-CHANGED: Final = frozenset({1412, 1146, 1054})  # the table is not what it was when the snapshot opened
-
-
-class SnapshotLost(Exception):
-    """No reader has its snapshot any more, or it does not show the tables: open another one and go on."""
 
 
 @dataclass(slots=True)
@@ -51,7 +47,7 @@ class _TableWork:
     """What is under way of one table."""
 
     parts: int = 1
-    rows_per_chunk: int = FIRST_ROWS
+    rows_per_chunk: int = field(default_factory=lambda: FIRST_ROWS)
     failed: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 

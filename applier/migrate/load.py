@@ -248,8 +248,7 @@ class _Insert:
     def _insert(self) -> None:
         wanted, self._rows_before = self.text.rows - self._rows_before, self.text.rows
         send_command(self._session, COM_QUERY, self._head + self.text.take_text()[:-1])
-        self._session._read_query_result()  # type: ignore[attr-defined]
-        records = self._session.affected_rows()  # type: ignore[no-untyped-call]
+        records = self._session._read_query_result()  # type: ignore[attr-defined]
         warnings = vars(self._session)["_result"].warning_count
         if records != wanted or warnings:
             complain(self._session, self._table, records, wanted, 0)

@@ -14,7 +14,7 @@ from applier.connection import connect
 from applier.errors import DataError, Temporary, UsageError
 from applier.migrate.accounts import copy_accounts
 from applier.migrate.chunks import CopyTable, copy_table
-from applier.migrate.copy import Copier, SnapshotLost
+from applier.migrate.copy import Copier
 from applier.migrate.definitions import Code, Definitions, read_definitions
 from applier.migrate.load import WriteSettings
 from applier.migrate.progress import CopyProgress
@@ -27,7 +27,7 @@ from applier.migrate.schema_copy import (
     same_table,
 )
 from applier.migrate.settings import MigrateSettings
-from applier.migrate.snapshot import Snapshot
+from applier.migrate.snapshot import Snapshot, SnapshotLost
 from applier.migrate.state import Phase, State
 from applier.migrate.throttle import Throttle
 from applier.replay import Replay

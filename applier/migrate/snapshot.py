@@ -13,7 +13,7 @@ asked.) On a busy source that moment may not come.
 engine shows. Writers wait from the statement's beginning, when it waits for running statements, until UNLOCK TABLES.
 
 While the copy lasts, LOCK INSTANCE FOR BACKUP keeps DDL waiting, without keeping anyone else. Where the account may
-not (BACKUP_ADMIN), a session of ours holds every table open in a transaction, so that DDL waits for its metadata lock;
+not (BACKUP_ADMIN), our sessions hold every table open in their transactions, so that DDL waits for its metadata lock;
 statements on that table then queue up behind the waiting DDL.
 """
 
@@ -39,6 +39,8 @@ WITHOUT_LOCK_SECONDS = 1.0  # before a lock is taken
 WITHOUT_LOCK_SECONDS_MAX = 60.0  # when none may be taken
 NOT_ALLOWED = frozenset({1044, 1045, 1142, 1227, 3555})
 LOCK_WAIT_TIMEOUT = 1205
+CHANGED = frozenset({1412, 1146, 1054})  # the table is not what it was when the snapshot opened
+HOLD_SECONDS_MAX = 5  # for the metadata lock of a table that a DDL is about to change
 
 READING = (
     "SET SESSION character_set_results = NULL",  # values come as they are stored
@@ -60,6 +62,10 @@ class Held:
         return f"{self.how}; {self.ddl}"
 
 
+class SnapshotLost(Exception):
+    """No reader has its snapshot any more, or it does not show the tables: open another one and go on."""
+
+
 class Snapshot:
     """`sessions` show the rows of the source at `held.gtid_set`. Close it when all is read."""
 
@@ -67,7 +73,6 @@ class Snapshot:
         """Raises what `connect` raises."""
         self._opened: list[Session] = []
         self._control = self._open(source)
-        self._guard = self._open(source)
         self.sessions = [self._open(source) for _ in range(readers)]
         for session in self.sessions:
             for statement in READING:
@@ -88,7 +93,7 @@ class Snapshot:
 
     def open(self, tables: Sequence[Table], *, allow_lock: bool, lock_seconds_max: int) -> Held:
         """Opens the snapshots. Raises PreflightFailed when no moment and no lock is to be had."""
-        members = [*self.sessions, *([] if self._backup_lock else [self._guard])]
+        members = self.sessions
         patience = WITHOUT_LOCK_SECONDS if allow_lock else WITHOUT_LOCK_SECONDS_MAX
         gtid_set = self._without_lock(members, patience)
         waited = locked = 0.0
@@ -164,9 +169,17 @@ class Snapshot:
         return True
 
     def _hold_tables(self, tables: Sequence[Table]) -> None:
+        # In every session: one that came later to a table would queue behind a DDL that waits for the others.
         # A table that was changed since the snapshot opened refuses this (error 1412), so nothing slips between.
-        for table in tables:
-            query(self._guard, f"SELECT 1 FROM {qualified(table)} LIMIT 1")
+        for session in self.sessions:
+            query(session, f"SET SESSION lock_wait_timeout = {HOLD_SECONDS_MAX}")
+            for table in tables:
+                try:
+                    query(session, f"SELECT 1 FROM {qualified(table)} LIMIT 1")
+                except pymysql.MySQLError as error:
+                    if error.args[0] not in CHANGED and error.args[0] != LOCK_WAIT_TIMEOUT:
+                        raise
+                    raise SnapshotLost(f"{table}: {error.args[-1]}") from error
 
 
 def _start_all(sessions: Sequence[Session]) -> None:

@@ -262,7 +262,7 @@ class State:
 
     def release(self) -> None:
         """Let another process work on the migration, as cut-over does while the source is followed."""
-        self._rows("SELECT RELEASE_LOCK(%s)", f"{SCHEMA}:{self.name}")
+        self._rows("SELECT RELEASE_ALL_LOCKS()")  # it may have been taken more than once
 
     def channel_taken(self) -> bool:
         """Whether a replay follows the source now."""

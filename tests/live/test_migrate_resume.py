@@ -1,0 +1,256 @@
+"""A migration that is killed goes on, at another snapshot, and copies nothing twice that has not changed."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable
+
+import pymysql
+import pytest
+
+from applier.migrate import phases
+from applier.migrate.copy import Copier
+from applier.migrate.progress import CopyProgress
+from applier.migrate.settings import MigrateSettings
+from applier.migrate.snapshot import SnapshotLost
+from applier.migrate.state import State, TableState
+from applier.sandbox import Server
+from tests.live.test_migrate_copy import fill
+from tests.migrating import assert_same, caught_up, command, migration
+from tests.replaying import run_all
+from tests.waiting import wait_until
+
+ROWS = 4000
+TABLES = ("small", "large", "moved")
+
+
+@pytest.fixture(autouse=True)
+def many_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("applier.migrate.copy.FIRST_ROWS", 250)
+    monkeypatch.setattr("applier.migrate.copy.ROWS_MAX", 250)
+
+
+@pytest.fixture
+def shop(source: Server) -> Server:
+    run_all(source, ["CREATE DATABASE shop", "CREATE TABLE shop.keyless (a INT, b INT)"])
+    for table in TABLES:
+        source.execute(
+            f"CREATE TABLE shop.{table} (id INT PRIMARY KEY, u VARCHAR(20), v INT, UNIQUE (u), KEY (v))"
+        )
+        fill(
+            source,
+            f"shop.{table}",
+            "id, u, v",
+            "n * 10, CONCAT('u', n), n",
+            ROWS if table == "large" else 300,
+        )
+    fill(source, "shop.keyless", "a, b", "n % 5, n", 500)
+    return source
+
+
+class Killed(BaseException):
+    """As if by kill -9: nothing after it is done."""
+
+
+def interrupted(settings: MigrateSettings, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """Copies until `after` chunks are there."""
+    with monkeypatch.context() as patched, State(settings.target) as state:
+        phases.begin(settings, state)
+        phases.copy_schema(settings, state)
+        progress = CopyProgress()
+        adapt = Copier._adapt
+
+        def count(self: Copier, *arguments: object) -> None:
+            if progress.chunks >= after:
+                raise Killed
+            adapt(self, *arguments)  # type: ignore[arg-type]
+
+        patched.setattr(Copier, "_adapt", count)
+        with pytest.raises(Killed):
+            phases.copy_rows(settings, state, progress)
+
+
+def resumed(settings: MigrateSettings) -> CopyProgress:
+    progress = CopyProgress()
+    with State(settings.target) as state:
+        phases.begin(settings, state)
+        phases.copy_rows(settings, state, progress)
+        phases.build(settings, state, lambda name: None)
+    return progress
+
+
+CHANGES = (
+    "UPDATE shop.large SET u = CONCAT('x', id), v = v + 1 WHERE id BETWEEN 100 AND 120",
+    "DELETE FROM shop.large WHERE id BETWEEN 39000 AND 39500",
+    "UPDATE shop.large SET id = id - 39990 + 5 WHERE id = 40000",  # from the end to the beginning
+    "UPDATE shop.large a, shop.large b SET a.u = 'swap', b.u = 'swapped' WHERE a.id = 200 AND b.id = 210",
+    "UPDATE shop.large SET u = 'u20' WHERE id = 210",
+    "UPDATE shop.small SET v = -v",
+    "DELETE FROM shop.small WHERE id < 500",
+    "INSERT INTO shop.small VALUES (1, 'u1', 1), (2, 'u2', 2)",
+    "UPDATE shop.keyless SET b = -b WHERE a = 1",
+    "INSERT INTO shop.moved VALUES (7, 'seven', 7)",
+    "CREATE TABLE shop.fresh (id INT PRIMARY KEY)",
+    "INSERT INTO shop.fresh VALUES (1), (2)",
+)
+
+
+@pytest.mark.parametrize("after", [0, 3, 6, 12])
+def test_what_is_copied_already_is_brought_to_the_new_snapshot(
+    shop: Server, target: Server, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    settings = migration(shop, target, threads=1)
+    interrupted(settings, monkeypatch, after)
+    run_all(shop, CHANGES)
+    progress = resumed(settings)
+    assert progress.rows < ROWS + 1400 - 250 * max(0, after - 6)
+    run_all(shop, ("UPDATE shop.large SET v = v * 2 WHERE id < 3000", "DELETE FROM shop.keyless LIMIT 3"))
+    caught_up(settings)
+    assert_same(settings)
+
+
+@pytest.mark.parametrize(
+    "ddl",
+    [
+        "TRUNCATE TABLE shop.small",
+        "ALTER TABLE shop.small ADD COLUMN w INT DEFAULT 3",
+        "DROP TABLE shop.small",
+    ],
+)
+def test_ddl_between_two_runs_makes_its_table_be_copied_again(
+    shop: Server, target: Server, monkeypatch: pytest.MonkeyPatch, ddl: str
+) -> None:
+    settings = migration(shop, target, threads=1)
+    everything_but_indexes(settings, monkeypatch)
+    run_all(
+        shop,
+        (ddl, "UPDATE shop.moved SET v = 1 WHERE id < 900", "INSERT INTO shop.large VALUES (3, 'new', 1)"),
+    )
+    if not ddl.startswith("DROP"):
+        shop.execute("INSERT INTO shop.small (id, u, v) VALUES (5, 'five', 5), (6, 'six', 6)")
+    progress = resumed(settings)
+    assert progress.rows <= 500, "only the changed table is copied again"
+    caught_up(settings)
+    assert_same(settings)
+
+
+def everything_but_indexes(settings: MigrateSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All rows are copied, and the process is killed before it can note so."""
+    with monkeypatch.context() as patched, State(settings.target) as state:
+        phases.begin(settings, state)
+        phases.copy_schema(settings, state)
+        run = Copier.run
+
+        def die(self: Copier, *arguments: object) -> None:
+            run(self, *arguments)  # type: ignore[arg-type]
+            raise Killed
+
+        patched.setattr(Copier, "run", die)
+        with pytest.raises(Killed):
+            phases.copy_rows(settings, state, CopyProgress())
+        assert {table.state for table in state.tables()} == {TableState.COPIED}
+
+
+def test_when_the_log_is_purged_chunks_are_compared(
+    shop: Server, target: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = migration(shop, target)
+    everything_but_indexes(settings, monkeypatch)
+    run_all(shop, ("UPDATE shop.large SET v = 0 WHERE id = 20000", "FLUSH BINARY LOGS"))
+    ((newest, *_),) = shop.execute("SHOW BINARY LOGS")[-1:]
+    shop.execute(f"PURGE BINARY LOGS TO '{newest}'")
+    progress = resumed(settings)
+    assert 0 < progress.rows <= 750 + 500, "one chunk has changed"
+    caught_up(settings)
+    assert_same(settings)
+
+
+def test_a_lost_snapshot_is_replaced(shop: Server, target: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = migration(shop, target, threads=2)
+    lost = []
+    adapt = Copier._adapt
+
+    def lose(self: Copier, *arguments: object) -> None:
+        if not lost and self.progress.chunks > 5:
+            lost.append(True)
+            raise SnapshotLost("as if both readers had lost their sessions")
+        adapt(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Copier, "_adapt", lose)
+    with State(settings.target) as state:
+        phases.begin(settings, state)
+        phases.copy_schema(settings, state)
+        phases.copy_rows(settings, state, CopyProgress())
+        phases.build(settings, state, lambda name: None)
+    assert lost
+    caught_up(settings)
+    assert_same(settings)
+
+
+def test_killed_readers_are_survived(shop: Server, target: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The source ends every session of ours, once, in the middle."""
+    settings = migration(shop, target, threads=2)
+    killed: list[int] = []
+    adapt = Copier._adapt
+
+    def kill(self: Copier, *arguments: object) -> None:
+        if not killed and self.progress.chunks > 5:
+            for (number,) in shop.execute("SELECT trx_mysql_thread_id FROM information_schema.innodb_trx"):
+                with contextlib.suppress(pymysql.MySQLError):  # ended by itself meanwhile
+                    shop.execute(f"KILL {number}")
+                    killed.append(number)
+        adapt(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Copier, "_adapt", kill)
+    with State(settings.target) as state:
+        phases.begin(settings, state)
+        phases.copy_schema(settings, state)
+        phases.copy_rows(settings, state, CopyProgress())
+        phases.build(settings, state, lambda name: None)
+    assert killed
+    caught_up(settings)
+    assert_same(settings)
+
+
+def kill_and_go_on(shop: Server, target: Server, times: int, seed: int, seconds_max: float) -> None:
+    chance = random.Random(seed)
+    settings = migration(shop, target)
+    for number in range(1, times + 1):
+        with command(shop, target) as run:
+            pause = chance.uniform(0.3, seconds_max)
+            wait_until(_after(pause), pause + 5, "the moment to kill")
+            run.process.kill()
+        table = chance.choice(TABLES)
+        base = 1_000_000 + number * 10
+        run_all(
+            shop,
+            (
+                f"INSERT INTO shop.{table} VALUES ({base}, 'k{base}', 1)",
+                f"UPDATE shop.{table} SET v = v + 1, u = CONCAT('z{number}-', id) WHERE id % 50 = {number % 5 * 10}",
+                f"UPDATE shop.{table} SET id = id + 1 WHERE id % 1000 = 0",
+                f"UPDATE shop.keyless SET b = b + 1 WHERE a = {number % 5}",
+            ),
+        )
+    with command(shop, target, "--stop-at-end") as run:
+        assert run.wait(120) == 0, run.errors
+    assert_same(settings)
+
+
+def _after(seconds: float) -> Callable[[], bool]:
+    deadline = time.monotonic() + seconds
+    return lambda: time.monotonic() > deadline
+
+
+def test_killed_three_times_and_identical(shop: Server, target: Server) -> None:
+    fill(shop, "shop.large", "id, u, v", "n * 10 + 100001, CONCAT('w', n), n", 40_000)
+    kill_and_go_on(shop, target, 3, seed=1, seconds_max=3.0)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("seed", range(5))
+def test_killed_ten_times_and_identical(shop: Server, target: Server, seed: int) -> None:
+    fill(shop, "shop.large", "id, u, v", "n * 10 + 100001, CONCAT('w', n), n", 300_000)
+    kill_and_go_on(shop, target, 10, seed=seed, seconds_max=6.0)
