@@ -29,11 +29,3 @@ def unready(observer: Observer, lag_seconds_max: float | None) -> str:
     if lag_seconds_max is not None and seconds > lag_seconds_max:
         return f"{seconds:.1f} s ({transactions} transactions) behind, {lag_seconds_max:g} s are allowed"
     return ""
-
-
-def stalled(observer: Observer, seconds: float) -> str:
-    """Whether there was something to do for `seconds`, and nothing got done. For a watchdog."""
-    idle = time.time() - observer.last_progress
-    if observer.state is State.RUNNING and idle > seconds:
-        return f"no progress for {idle:.0f} s"
-    return unwell(observer)
