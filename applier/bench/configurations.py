@@ -101,4 +101,6 @@ def named(name: str) -> Configuration:
             "and stock-N"
         )
     found = NAMED[known]
-    return replace(found, name=name, workers=int(workers) if at else default_workers(found.group_transactions))
+    return replace(
+        found, name=name, workers=int(workers) if at else default_workers(found.group_transactions)
+    )
