@@ -336,9 +336,11 @@ class State:
             str(name) for (name,) in self._rows_if_there(f"SELECT name FROM {SCHEMA}.migration ORDER BY 1")
         ]
 
-    def set_phase(self, phase: Phase) -> None:
-        """Raises Fenced when another process has taken over."""
-        self._write("phase = %s, error = ''", phase)
+    def set_phase(self, phase: Phase, **facts: Any) -> None:
+        """`facts` are noted in the same moment. Raises Fenced when another process has taken over."""
+        self._write(
+            "phase = %s, error = '', facts = JSON_MERGE_PATCH(facts, %s)", phase, json.dumps(facts)
+        )
 
     def set_options(self, options: dict[str, Any]) -> None:
         self._write("options = %s", json.dumps(options))
@@ -361,12 +363,12 @@ class State:
             self.name,
         )
 
-    def _write(self, assignment: str, value: object) -> None:
+    def _write(self, assignment: str, *values: object) -> None:
         # `updated` always changes, so a count of 0 means that the row is not ours.
         changed = self._run(
             f"UPDATE {SCHEMA}.migration SET {assignment}, updated = CURRENT_TIMESTAMP(6)"
             " WHERE name = %s AND owner = %s",
-            value,
+            *values,
             self.name,
             self.owner,
         )
