@@ -73,7 +73,8 @@ def edge_cases(server: Server) -> None:
             " t TEXT CHARACTER SET utf16)",
             "INSERT INTO edges.zero VALUES (0, '2023-02-31', 0.1, 12345.67, 99999999999999999.125, -0.0, '', 'a,b',"
             " 0,"
-            f" X'{binary}', 'tab\\tline\\nback\\\\slash \\\\N NULL'), (1, '0000-00-00', 1e-40, -0.01, 0, 1e-320, 'x', '',"
+            f" X'{binary}', 'tab\\tline\\nback\\\\slash \\\\N NULL'), (1, '0000-00-00', 1e-40, -0.01, 0, 1e-320, 'x',"
+            " '',"
             " 2155, '', ''), (-5, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),"
             " (2, '0001-00-01', 16777217, 1, 1, 4.9e-324, '2', 'b', 1970, '\\\\N', 'NULL')",
             "SET SESSION sql_mode = ''",
