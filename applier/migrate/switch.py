@@ -155,16 +155,10 @@ class Switch:
     def _take_over(self) -> str:
         noted = self.noted()
         if noted is None:
-            self._state.note(
-                switch={
-                    "to": self.direction.destination,
-                    "stage": CLOSED,
-                    "before": {
-                        server.role: asdict(server.settings()) for server in (self._origin, self._destination)
-                    },
-                }
-            )
-        self._state.set_phase(self.direction.during)
+            servers = (self._origin, self._destination)
+            before = {server.role: asdict(server.settings()) for server in servers}
+            facts = {"to": self.direction.destination, "stage": CLOSED, "before": before}
+            self._state.set_phase(self.direction.during, switch=facts)
         self._destination.open_for_replay()
         self._there.start()
         return "the replay is ours" if noted is None else "going on after an interruption"
@@ -184,8 +178,7 @@ class Switch:
         if self.noted() is not None:
             with self._again(self._destination) as destination:
                 destination.restore_super_read_only(self._before(self._destination))
-        self._state.set_phase(self.direction.undone)
-        self._state.note(switch=None)
+        self._state.set_phase(self.direction.undone, switch=None)
 
     def _catch_up(self) -> str:
         deadline = time.monotonic() + self._wanted.catch_up_seconds
@@ -303,12 +296,8 @@ class Switch:
         return ""
 
     def _note_way_back(self) -> str:
-        self._state.note(
-            switch=None,
-            last_switch={"to": self.direction.destination, "at": time.time()} | self.report.as_dict(),
-            verified=None,
-        )
-        self._state.set_phase(self.direction.after)
+        done = {"to": self.direction.destination, "at": time.time()} | self.report.as_dict()
+        self._state.set_phase(self.direction.after, switch=None, last_switch=done, verified=None)
         return f"begins at {self.report.start}"
 
     # --- mending ---------------------------------------------------------------------------------------
