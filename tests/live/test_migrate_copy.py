@@ -308,8 +308,9 @@ def test_one_bad_chunk_does_not_spoil_the_rest(source: Server, target: Server) -
 
 
 def test_one_process_works_on_a_migration_and_an_old_one_is_fenced_off(
-    source: Server, target: Server
+    source: Server, target: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("applier.migrate.state.LOCK_WAIT_SECONDS", 0)
     shop(source, 10)
     settings = migration(source, target)
     with State(settings.target) as one:
