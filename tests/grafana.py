@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import yaml
 
+from applier.observe import catalogue
+
 ROOT: Final = Path(__file__).parents[1] / "grafana"
 DASHBOARD: Final = ROOT / "dashboards" / "applier.json"
 NOT_SHOWN: Final = ROOT / "not-shown.yaml"
@@ -20,6 +22,7 @@ RULES: Final = ROOT / "prometheus" / "rules.yml"
 RULES_TEST: Final = ROOT / "prometheus" / "rules_test.yml"
 
 VARIABLE: Final = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+LEGEND_LABEL: Final = re.compile(r"{{(\w+)}}")
 STRINGS: Final = re.compile(r'"[^"]*"')
 METRIC: Final = re.compile(r"\b(?:applier|process|python)_\w+")
 HISTOGRAM_PARTS: Final = re.compile(r"_(?:bucket|sum|count)$")
@@ -95,6 +98,15 @@ def metrics_in(expression: str) -> set[str]:
 def rules() -> list[dict[str, Any]]:
     """Recording rules and alerts."""
     return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+
+
+def labels_of_catalogue() -> dict[str, set[str]]:
+    """Each label with the values that it has in any metric."""
+    found: dict[str, set[str]] = {}
+    for metric in catalogue.METRICS:
+        for label, values in metric.labels.items():
+            found.setdefault(label, set()).update(values)
+    return found
 
 
 def alerts() -> list[dict[str, Any]]:

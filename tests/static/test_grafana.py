@@ -33,11 +33,8 @@ from tests.programs import prometheus
 OTHER_LABELS: Final = {"job", "instance", "le", "channel", "version", "alertname", "alertstate", "severity"}
 # The Prometheus data source reads these of an annotation; Grafana itself passes them on.
 OF_THE_DATA_SOURCE: Final = re.compile(r"/annotations/list/\d+/(tagKeys|titleFormat)")
-LABELS_OF_CATALOGUE: Final = {
-    name: values for metric in catalogue.METRICS for name, values in metric.labels.items()
-}
+LABELS_OF_CATALOGUE: Final = grafana.labels_of_catalogue()
 MATCHER: Final = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
-LEGEND_LABEL: Final = re.compile(r"{{(\w+)}}")
 GROUPING: Final = re.compile(r"\b(?:by|without|on|ignoring)\s*\(([^)]*)\)")
 
 
@@ -152,7 +149,7 @@ def test_legends_name_labels_that_the_query_keeps() -> None:
     for query in grafana.panel_queries():
         kept = {label.strip() for labels in GROUPING.findall(query.expression) for label in labels.split(",")}
         assert query.legend, query.where
-        assert set(LEGEND_LABEL.findall(query.legend)) <= kept, query.where
+        assert set(grafana.LEGEND_LABEL.findall(query.legend)) <= kept, query.where
 
 
 def test_panels_ask_for_the_chosen_appliers_and_fit_the_shown_time() -> None:
