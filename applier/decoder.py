@@ -54,6 +54,7 @@ class Decoder:
 
     def decode(self, batch: Batch) -> None:
         for index in compressed(batch):
+            self._budget.wait_for_room(self._used_max, batch.number)
             inflate(batch, index)
         if self._selection is not None:
             self._selection.select(batch, self._seen)

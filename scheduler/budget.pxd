@@ -20,5 +20,6 @@ cdef class MemoryBudget:
     # Batch `number` is no more.
     cdef int leave(self, uint64_t number) except -1
 
-    cdef bint has_room(self, int64_t used_max, number) except -1
+    cdef int wait(self, int64_t used_max, int64_t byte_count, number) except -1
+    cdef bint has_room(self, int64_t used_max, int64_t byte_count, number) except -1
     cdef int wake(self) except -1

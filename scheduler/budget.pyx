@@ -20,6 +20,15 @@ cimport cython
 
 cdef extern from *:
     """
+    #include <malloc.h>
+
+    /* A limit is worth little while what was freed stays with the process. Left to itself glibc takes blocks of up to
+       32 MB from heaps, one for each thread, that seldom shrink; from here on larger ones go back at once. */
+    static void sb_give_back_from(int bytes) {
+    #ifdef M_MMAP_THRESHOLD
+        mallopt(M_MMAP_THRESHOLD, bytes);
+    #endif
+    }
     static inline int64_t sb_add(int64_t *at, int64_t change) { return __atomic_add_fetch(at, change, __ATOMIC_SEQ_CST); }
     static inline int64_t sb_read(const int64_t *at) { return __atomic_load_n(at, __ATOMIC_SEQ_CST); }
     static inline void sb_raise(int64_t *at, int64_t value) {
@@ -28,9 +37,14 @@ cdef extern from *:
                && !__atomic_compare_exchange_n(at, &seen, value, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
     }
     """
+    void sb_give_back_from(int bytes) noexcept nogil
     int64_t sb_add(int64_t* at, int64_t change) noexcept nogil
     int64_t sb_read(const int64_t* at) noexcept nogil
     void sb_raise(int64_t* at, int64_t value) noexcept nogil
+
+
+cdef enum:
+    GIVE_BACK_BYTES = 4 << 20
 
 
 @cython.no_gc                                         # objects that charge it are freed by the collector: it must not
@@ -43,6 +57,7 @@ cdef class MemoryBudget:                              # be cleared before them. 
 
     def __init__(self, int64_t limit):
         self.limit = limit
+        sb_give_back_from(GIVE_BACK_BYTES)
         self.in_flight = {}
         self.waiting = []
 
@@ -92,8 +107,17 @@ cdef class MemoryBudget:                              # be cleared before them. 
         """Returns once at most `used_max` bytes are held, or batch `number` is the oldest in flight.
 
         Without a number: or no batch is in flight."""
-        if self.has_room(used_max, number):
-            return
+        self.wait(used_max, 0, number)
+
+    def reserve(self, int64_t byte_count, number):
+        """Charges what is about to be allocated, once there is room for it or batch `number` is the oldest in flight.
+
+        The caller gives it back with `release`, as the allocations come that charge themselves."""
+        self.wait(self.limit, byte_count, number)
+
+    cdef int wait(self, int64_t used_max, int64_t byte_count, number) except -1:
+        if self.has_room(used_max, byte_count, number):
+            return 0
         started = time.monotonic()
         self.waits += 1
         try:
@@ -102,17 +126,23 @@ cdef class MemoryBudget:                              # be cleared before them. 
                 wake.acquire()
                 self.waiting.append(wake)
                 # Looked at again behind the append: who gives bytes back after this look finds us in the list.
-                if self.has_room(used_max, number):
-                    return                           # the lock stays in the list until the next wake-up
+                if self.has_room(used_max, byte_count, number):
+                    return 0                         # the lock stays in the list until the next wake-up
                 wake.acquire()
         finally:
             self.wait_seconds += time.monotonic() - started
 
-    cdef bint has_room(self, int64_t used_max, number) except -1:
-        if self.lifted or sb_read(&self.used_bytes) <= used_max:
+    cdef bint has_room(self, int64_t used_max, int64_t byte_count, number) except -1:
+        """Charges `byte_count` if so. Charged first and looked at then: two that look at once do not both find room."""
+        if sb_add(&self.used_bytes, byte_count) <= used_max or self.lifted:
+            self.charge(0)                           # the peak
             return True
         oldest = next(iter(list(self.in_flight)), None)
-        return oldest is None or oldest == number
+        if oldest is None or oldest == number:
+            self.charge(0)
+            return True
+        sb_add(&self.used_bytes, -byte_count)
+        return False
 
     def lift(self):
         """Nobody waits any more: the flow ends, and what was begun must get through."""

@@ -42,6 +42,7 @@ cdef class TransactionCutter:
     cdef Transaction open
     cdef Batch members                       # its events, or those of its present part
     cdef uint64_t member_bytes
+    cdef uint64_t inflated_bytes             # what the payloads of the batch say that they will take
     cdef uint64_t open_wire_bytes
     cdef size_t statement_first              # in members.events, of the row statement that has not ended
     cdef size_t buffer_first                 # in batch.buffers, the first that a member points into

@@ -4,7 +4,7 @@
 A GTID event opens a transaction; it goes from BEGIN or XA START to XID, COMMIT, ROLLBACK or XA PREPARE. Any other lone
 statement is a transaction by itself. See cutter.pxd.
 """
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from applier.events.batch cimport *
@@ -18,6 +18,9 @@ from applier.events.wire cimport load_u16
 cdef enum:
     # Of a transaction, without a place to cut it: more than any server writes.
     UNCUT_BYTES_MAX = 0x7FFFFFFF
+    # A batch is inflated as a whole, however little of the log it is: so many batches' bytes at most, or one transaction.
+    INFLATED_BATCHES = 8
+    PAYLOAD_FIELD_UNCOMPRESSED_BYTES = 3
 
 
 cdef class TransactionCutter:
@@ -150,6 +153,8 @@ cdef class TransactionCutter:
         if self.state == BEGUN or self.members.event_count:
             return self.bad("it is a whole transaction inside another")
         self.keep()
+        if not self.dropping:
+            self.inflated_bytes += announced_bytes(self.framer.event.data, self.framer.event.length)
         return self.close_transaction(T_COMPRESSED)
 
     # Called where the open transaction may be cut: everything before is complete in itself.
@@ -169,7 +174,8 @@ cdef class TransactionCutter:
         self.members.event_count = 0
         self.transactions += 1
         self.next_sequence_number += 1
-        if (self.open.flags | flags) & (T_DDL | T_SCHEMA) or self.batch.byte_count >= self.batch_bytes_max:
+        if ((self.open.flags | flags) & (T_DDL | T_SCHEMA) or self.batch.byte_count >= self.batch_bytes_max
+                or self.inflated_bytes >= INFLATED_BATCHES * self.batch_bytes_max):
             return STEP_BATCH
         return STEP_ON
 
@@ -220,6 +226,7 @@ cdef class TransactionCutter:
         else:
             batch.buffers.append(self.batch.buffers[self.buffer_last])
         self.batch = batch
+        self.inflated_bytes = 0
         self.buffer_first = 0
         self.buffer_last = len(batch.buffers) - 1
         return 0
@@ -252,3 +259,26 @@ cdef class TransactionCutter:
         self.batch.buffers[:] = [copies, current] if size else [current]
         self.buffer_last = len(self.batch.buffers) - 1
         return 0
+
+
+cdef uint64_t announced_bytes(const uint8_t* event, uint32_t length) noexcept nogil:
+    """The size that a payload event announces for what is in it; 0 when it does not. Checked by who inflates it."""
+    cdef const uint8_t* at = event + HEADER_BYTES
+    cdef const uint8_t* end = event + length
+    cdef uint64_t value = 0
+    cdef uint32_t size, width, i
+    while end - at >= 2 and at[0] != 0 and at[0] < 251 and at[1] < 251:
+        size = at[1]
+        if size == 0 or size > end - at - 2:
+            return 0
+        if at[0] == PAYLOAD_FIELD_UNCOMPRESSED_BYTES:
+            if at[2] < 251:
+                return at[2]
+            width = 2 if at[2] == 0xFC else 3 if at[2] == 0xFD else 8
+            if 1 + width != size:
+                return 0
+            for i in range(width):
+                value |= <uint64_t>at[3 + i] << (8 * i)
+            return value
+        at += 2 + size
+    return 0

@@ -75,7 +75,7 @@ class Worker(threading.Thread):
         self._encoder = encoder
         self._flow = flow
         self._budget = budget
-        self._packet_bytes = 0  # charged to the budget
+        self._packet_bytes = self._reserved_bytes = 0  # charged to the budget
         self._groups = groups
 
     def run(self) -> None:
@@ -161,21 +161,26 @@ class Worker(threading.Thread):
     def _wait_for_room(self, unit: Unit[Batch]) -> None:
         """Before a unit is encoded, while it holds no lock on the target that others may need."""
         if unit.size_bytes > SMALL_UNIT_BYTES:
-            room = UNIT_ROOM * unit.size_bytes
-            self._budget.wait_for_room(self._budget.limit - room, unit.slices[0].batch.number)
+            self._reserved_bytes = UNIT_ROOM * unit.size_bytes
+            self._budget.reserve(self._reserved_bytes, unit.slices[0].batch.number)
 
-    def _count(self, unit: Unit[Batch], packets: Packets) -> Packets:
-        """Packets are held, and counted, until the unit has been run."""
+    def _count(self, unit: Unit[Batch], packets: Packets, *, more: bool = False) -> Packets:
+        """Packets are held, and counted, until the unit has been run. They take the place of what was reserved; unless
+        `more` of them are to be encoded, nothing of that is left."""
         if unit.size_bytes > SMALL_UNIT_BYTES:
             size = sum(len(packet) for packet, _ in packets)
             self._budget.add(size)
             self._packet_bytes += size
+            taken = min(size, self._reserved_bytes) if more else self._reserved_bytes
+            self._budget.release(taken)
+            self._reserved_bytes -= taken
         return packets
 
     def _drop_packets(self) -> None:
-        if self._packet_bytes:
-            self._budget.release(self._packet_bytes)
-            self._packet_bytes = 0
+        held = self._packet_bytes + self._reserved_bytes
+        if held:
+            self._budget.release(held)
+            self._packet_bytes = self._reserved_bytes = 0
 
     # --- ways to run a unit ----------------------------------------------------------------------
 
@@ -306,7 +311,7 @@ class Worker(threading.Thread):
 
     def _execute_ready(self, unit: Unit[Batch], group: FoldedGroup) -> bool:
         """The rows that no earlier group holds; False when there are none."""
-        ready = self._count(unit, self._encoder.folded_packets(group, READY, begins=True))
+        ready = self._count(unit, self._encoder.folded_packets(group, READY, begins=True), more=True)
         if group.events_out == 0:
             return False
         self._execute(unit, ready)

@@ -135,3 +135,15 @@ def test_many_threads_never_miss_a_wake_up() -> None:
     assert all(ended(thread) for thread in threads)
     assert len(done) == 8
     assert budget.used == 0
+
+
+def test_room_that_one_has_reserved_is_not_given_to_another() -> None:
+    budget = MemoryBudget(100)
+    budget.enter(0)
+    budget.reserve(60, 1)
+    waiter = started(budget.reserve, 60, 2)
+    wait_until(lambda: budget.waits == 1)
+    assert budget.used == 60
+    budget.release(60)
+    assert ended(waiter)
+    assert (budget.used, budget.peak) == (60, 60)
