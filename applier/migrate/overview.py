@@ -13,7 +13,9 @@ WAITS: dict[Phase, str] = {
     Phase.INDEXES: "indexes to be built",
     Phase.OBJECTS: "routines, views, triggers and events to be made",
     Phase.CATCH_UP: "cut-over; until then it follows the source",
-    Phase.CUTTING_OVER: "the cut-over to end",
+    Phase.CUTTING_OVER: "the cut-over to end: `cutover` goes on with one that was interrupted, `rollback` undoes it",
+    Phase.CUT_OVER: "nothing; `rollback` goes back, `drop-state` ends the migration",
+    Phase.ROLLING_BACK: "the rollback to end: `rollback` goes on with one that was interrupted",
 }
 
 
@@ -50,7 +52,7 @@ def overview(state: State) -> Overview:
     waits = WAITS.get(found.phase, "")
     if found.phase is Phase.COPY and any(table.chunks_failed for table in tables):
         waits = "an operator: chunks failed"
-    following = found.phase.reached(Phase.CATCH_UP)
+    following = found.phase is Phase.CATCH_UP
     return Overview(
         found.name,
         found.phase,

@@ -40,6 +40,7 @@ from applier.verify.work import Work
 CHANGED_MEANWHILE = frozenset({1146, 1412, 1054, 1176})
 # Rounds of snapshots that what differs at positions not the same is looked at, before rows are locked for it.
 ROUNDS_BEFORE_LOCKS = 2
+OWN_TRANSACTIONS = "the target has transactions of its own"
 
 
 def verify(
@@ -122,7 +123,7 @@ class _Comparison:
         left = Counter((part.table.schema, part.table.name) for part in self.unresolved)
         tables = tuple(self.tallies[name].report(*name, unresolved=left[name]) for name in self.names)
         if self.at.errant:
-            self.warnings.append(f"the target has transactions of its own: {self.at.errant}")
+            self.warnings.append(f"{OWN_TRANSACTIONS}: {self.at.errant}")
         exact = self.at.exact and self.rounds == 1
         return VerifyReport(tables, self.at.gtid_set, exact, self.rounds, seconds, tuple(self.warnings))
 

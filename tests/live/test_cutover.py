@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
+from click.testing import CliRunner
 
+from applier.cli.migrate_cutover import verify as verify_command
 from applier.errors import PreflightFailed, SwitchUndone, UsageError
 from applier.migrate.cutover import cut_over, replay_there, roll_back
 from applier.migrate.reverse import replaying_back, stock_statements
@@ -120,6 +122,17 @@ def test_a_cutover_wants_a_comparison_and_no_open_transactions(migrating: Migrat
         run("XA ROLLBACK 'x'")
     migrating.assert_phase(Phase.CATCH_UP)
     migrating.assert_writable(migrating.source)
+
+
+def test_a_comparison_that_finds_nothing_or_repairs_it_is_enough(migrating: Migrating) -> None:
+    urls = ["--source", migrating.source.url, "--target", migrating.target.url]
+    migrating.follow()
+    migrating.target.execute("UPDATE shop.totals SET n = n + 1")
+    assert CliRunner().invoke(verify_command, urls).exit_code == 4
+    with pytest.raises(PreflightFailed, match="found differences"):
+        migrating.cut_over(ignored=frozenset())
+    assert CliRunner().invoke(verify_command, [*urls, "--repair"]).exit_code == 0
+    migrating.cut_over(ignored=frozenset())
 
 
 def test_there_is_nothing_to_roll_back_before_a_cutover(migrating: Migrating) -> None:
