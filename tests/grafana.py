@@ -33,12 +33,14 @@ Panel = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """`where`: the panel, variable or annotation; `legend`: its template; `instant`: of one moment only."""
+    """`where`: the panel, variable or annotation; `legend`: its template; `instant`: of one moment only; `share`: of
+    a whole, 0 … 1."""
 
     where: str
     expression: str
     legend: str = ""
     instant: bool = False
+    share: bool = False
 
 
 def dashboard() -> dict[str, Any]:
@@ -57,20 +59,19 @@ def panels() -> list[Panel]:
 
 
 def panel_queries() -> list[Query]:
-    return [
-        Query(
-            f"{panel['title']} {target['refId']}", target["expr"], target["legendFormat"], target["instant"]
-        )
-        for panel in panels()
-        for target in panel["targets"]
-    ]
+    found = []
+    for panel in panels():
+        field = panel["fieldConfig"]["defaults"]
+        share = field["unit"] == "percentunit" and field.get("max") == 1
+        for target in panel["targets"]:
+            where = f"{panel['title']} {target['refId']}"
+            found.append(Query(where, target["expr"], target["legendFormat"], target["instant"], share))
+    return found
 
 
-def annotation_queries() -> list[Query]:
-    return [
-        Query(annotation["name"], annotation["expr"], annotation["titleFormat"])
-        for annotation in dashboard()["annotations"]["list"]
-    ]
+def annotation_queries() -> dict[str, str]:
+    """By name."""
+    return {annotation["name"]: annotation["expr"] for annotation in dashboard()["annotations"]["list"]}
 
 
 def variables() -> list[Mapping[str, Any]]:

@@ -117,7 +117,7 @@ class Prometheus:
         assert found["resultType"] == "vector", expression
         return [Series(one["metric"], _finite([one["value"]])) for one in found["result"]]
 
-    def over(self, expression: str, seconds: float) -> list[Series]:
+    def over(self, expression: str, seconds: float = 3.0) -> list[Series]:
         """A range query of the last `seconds`."""
         end = time.time()
         found = self.api("query_range", query=expression, start=end - seconds, end=end, step=0.2)

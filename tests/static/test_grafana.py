@@ -16,7 +16,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from applier.address import parse_url
+from applier.address import Role, parse_url
 from applier.cli import commands
 from applier.observe import catalogue
 from applier.observe.collector import registry_of
@@ -29,6 +29,7 @@ from tests import grafana
 from tests.grafana import metrics_in
 from tests.programs import prometheus
 
+ROLES: Final[tuple[Role, ...]] = ("source", "target")
 # Labels that Prometheus, a histogram, build info and the alerts add to those of the catalogue.
 OTHER_LABELS: Final = {"job", "instance", "le", "channel", "version", "alertname", "alertstate", "severity"}
 # The Prometheus data source reads these of an annotation; Grafana itself passes them on.
@@ -40,8 +41,8 @@ GROUPING: Final = re.compile(r"\b(?:by|without|on|ignoring)\s*\(([^)]*)\)")
 
 def names_of_the_collector() -> set[str]:
     """What a scrape names, of a run that has not begun; histograms without their suffixes."""
-    addresses = (parse_url("mysql://u@h", role, prompt=False) for role in ("source", "target"))
-    registry = registry_of(Observer(Replay(RunSettings(*addresses, PipelineSettings()))))
+    source, target = (parse_url("mysql://u@h", role, prompt=False) for role in ROLES)
+    registry = registry_of(Observer(Replay(RunSettings(source, target, PipelineSettings()))))
     suffixes = {"counter": "_total", "info": "_info"}
     return {family.name + suffixes.get(family.type, "") for family in registry.collect()}
 
@@ -124,7 +125,7 @@ def test_every_metric_is_shown_or_left_out_for_a_reason() -> None:
 def expressions() -> dict[str, str]:
     """Of the dashboard and the rules, by where they are."""
     found = {query.where: query.expression for query in grafana.panel_queries()}
-    found |= {query.where: query.expression for query in grafana.annotation_queries()}
+    found |= grafana.annotation_queries()
     found |= {f"${variable['name']}": variable["query"]["query"] for variable in grafana.variables()}
     for number, rule in enumerate(grafana.rules()):
         found[f"rule {number}: {rule.get('alert') or rule['record']}"] = rule["expr"]
