@@ -19,9 +19,11 @@ import pytest
 
 @dataclass(slots=True)
 class Fault:
-    """One kind of attack. `seconds`: from the moment it struck to the next commit on the target."""
+    """One kind of attack. `seconds`: from the moment it struck to the next commit on the target. `unchecked`: how many of
+    those tried have not been followed by a look at what was lost and doubled."""
 
     tried: int = 0
+    unchecked: int = 0
     lost: int = 0
     doubled: int = 0
     seconds: list[float] = field(default_factory=list)
@@ -37,12 +39,14 @@ class Tally:
         """The fault was tried; it took so long until the target had the next transaction."""
         fault = self.faults.setdefault(name, Fault())
         fault.tried += times
+        fault.unchecked += times
         if seconds is not None:
             fault.seconds.append(round(seconds, 3))
 
     def found(self, name: str, lost: int, doubled: int) -> None:
         """What was counted once all was applied."""
         fault = self.faults.setdefault(name, Fault())
+        fault.unchecked = 0
         fault.lost += lost
         fault.doubled += doubled
 
@@ -50,6 +54,7 @@ class Tally:
         for name, theirs in other.faults.items():
             ours = self.faults.setdefault(name, Fault())
             ours.tried += theirs.tried
+            ours.unchecked += theirs.unchecked
             ours.lost += theirs.lost
             ours.doubled += theirs.doubled
             ours.seconds += theirs.seconds
@@ -73,7 +78,9 @@ class Tally:
                 if fault.seconds
                 else "–"
             )
-            lines.append(f"| {name} | {fault.tried} | {fault.lost} | {fault.doubled} | {times} |")
+            lines.append(
+                f"| {name} | {fault.tried}{f', {fault.unchecked} unchecked' if fault.unchecked else ''} | {fault.lost} | {fault.doubled} | {times} |"
+            )
         return "\n".join(lines)
 
 
