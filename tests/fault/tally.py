@@ -19,8 +19,8 @@ import pytest
 
 @dataclass(slots=True)
 class Fault:
-    """One kind of attack. `seconds`: from the moment it struck to the next commit on the target. `unchecked`: how many of
-    those tried have not been followed by a look at what was lost and doubled."""
+    """One kind of attack. `seconds`: from the moment it struck to the next commit on the target. `unchecked`: tries after
+    which nobody has counted what was lost and doubled."""
 
     tried: int = 0
     unchecked: int = 0
