@@ -138,11 +138,12 @@ class Prometheus:
 
     def wait_for_alerts(self, *names: str, seconds: float = 30.0) -> dict[str, list[dict[str, Any]]]:
         """Until all of these fire; gives those that fire, whichever they are."""
-        return wait_until(
-            lambda: (firing := self.alerts()).keys() >= set(names) and firing,
-            seconds,
-            f"{', '.join(names)} fires",
-        )
+
+        def fire() -> dict[str, list[dict[str, Any]]]:
+            firing = self.alerts()
+            return firing if firing.keys() >= set(names) else {}
+
+        return wait_until(fire, seconds, f"{', '.join(names)} fires")
 
 
 def _finite(points: list[tuple[float, str]]) -> tuple[float, ...]:
