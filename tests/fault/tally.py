@@ -19,8 +19,8 @@ import pytest
 
 @dataclass(slots=True)
 class Fault:
-    """One kind of attack. `seconds`: from the moment it struck to the next commit on the target. `unchecked`: tries after
-    which nobody has counted what was lost and doubled."""
+    """One kind of attack. `seconds`: from the moment it struck to the next commit on the target. `unchecked`: tries
+    after which nobody has counted what was lost and doubled."""
 
     tried: int = 0
     unchecked: int = 0
@@ -78,9 +78,8 @@ class Tally:
                 if fault.seconds
                 else "–"
             )
-            lines.append(
-                f"| {name} | {fault.tried}{f', {fault.unchecked} unchecked' if fault.unchecked else ''} | {fault.lost} | {fault.doubled} | {times} |"
-            )
+            tried = f"{fault.tried}, {fault.unchecked} unchecked" if fault.unchecked else str(fault.tried)
+            lines.append(f"| {name} | {tried} | {fault.lost} | {fault.doubled} | {times} |")
         return "\n".join(lines)
 
 
