@@ -213,7 +213,9 @@ def fetched(selection: Selection = MYSQL, try_out: Callable[[Path], object] | No
         with Progress() as progress:
             apt = _updated_apt(state, selection.suite, lock, progress)
             packages = apt.resolve(selection.packages)
-            progress.begin(f"fetching {selection.name}", sum(package.size for package in packages), unit_bytes=True)
+            progress.begin(
+                f"fetching {selection.name}", sum(package.size for package in packages), unit_bytes=True
+            )
             apt.download(packages, progress)
             _unpack(apt, packages, state / "tree", progress)
         if try_out is not None:
