@@ -15,7 +15,7 @@ from applier.preflight import Report
 from applier.verify.definitions import query, read_tables
 from applier.verify.sessions import SETTINGS
 
-# Of the slowest pair of servers that it was measured on; a rough guess, and said to be one.
+# Guesses, of the order of what two cores did; the plan says that it is a guess.
 ROWS_PER_SECOND: Final = 60_000
 BYTES_PER_SECOND: Final = 15_000_000
 

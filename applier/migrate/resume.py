@@ -6,7 +6,8 @@ Nothing that is copied may stay as it was, and little of it needs to be copied a
 replayed, of it only these tables' rows. Afterwards they show exactly the new snapshot.
 
 *Tables of which chunks are missing* cannot be replayed into: an UPDATE that moves a row from a part that is not copied
-yet into one that is would find nothing to move. Their chunks are compared with the new snapshot, by checksums that the
+yet into one that is would find nothing to move. Nor can children of foreign keys that cascade: the target has no foreign
+keys yet, and not every source logs what a cascade did. Their chunks are compared with the new snapshot, by checksums that the
 servers make; one that differs is copied again, the others stay. The same is done with complete tables where the
 log cannot help: it is purged, or has DDL for the table.
 
@@ -45,6 +46,8 @@ from scheduler.grouping import GroupLimits
 log = logging.getLogger(__name__)
 
 GROUP_TRANSACTIONS = 1000
+CASCADE_CHILDREN = """SELECT constraint_schema, table_name FROM information_schema.referential_constraints
+WHERE delete_rule IN ('CASCADE', 'SET NULL') OR update_rule IN ('CASCADE', 'SET NULL')"""
 
 
 @dataclass(slots=True)
@@ -96,6 +99,7 @@ def prepare_tables(
         and known[name].state in (TableState.COPIED, TableState.READY)
         and not parts_left(tables[name], copied)
     }
+    complete -= cascade_children(readers[0])
     if complete:
         spoilt = _replay(settings, state, complete, gtid_set)
         resumed.tables_replayed = len(complete - spoilt)
@@ -107,6 +111,11 @@ def prepare_tables(
     _compare(settings, state, tables, readers, compared, resumed)
     _empty(settings, state, tables, complete, resumed)
     return resumed
+
+
+def cascade_children(source: Session) -> set[TableName]:
+    """Tables whose rows change when those of a parent do."""
+    return {(schema, table) for schema, table in query(source, CASCADE_CHILDREN)}
 
 
 def _replay(
