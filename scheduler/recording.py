@@ -144,6 +144,7 @@ class ScheduleRecorder(Generic[B]):
         try:
             while (item := self._queue.get()) is not None:
                 self._write(*item)
+                del item  # else its batches are held, and count as in flight, until there is another
         except Exception as error:  # noqa: BLE001 - whatever it is, workers must not wait for a thread that has gone
             self._queue.abort()
             log.warning("schedule not recorded", extra={"detail": f"{type(error).__name__}: {error}"})

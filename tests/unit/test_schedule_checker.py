@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from applier.events.batch import Batch
 from applier.events.schedule_record import transaction_records
 from applier.events.scheduling import Dependencies
+from scheduler.budget import MemoryBudget
 from scheduler.grouping import Slice, Unit
 from scheduler.recording import (
     HELD,
@@ -22,6 +24,7 @@ from scheduler.recording import (
 )
 from tests.schedule_checker import check_recording, violations
 from tests.simulation.logs import random_log
+from tests.waiting import wait_until
 from writeset.buckets import BucketIndex
 
 X, S = 2, 1  # EXCLUSIVE_OVER_SHARED, SHARED
@@ -188,6 +191,21 @@ def test_what_is_recorded_is_read_again(tmp_path: Path) -> None:
     assert summary.touches == sum(len(t.modes) for s in sections for u in s.units for t in u.transactions) > 0
     batch = random_log(3, transactions=30).batches[0]
     assert sections[0].units[0].transactions[0].barrier == bool(batch.transaction(0).flags & 4)
+
+
+def test_what_is_recorded_is_not_held_any_longer(tmp_path: Path) -> None:
+    """A batch that lives counts as in flight: the reader might wait for it while the recorder waits for another."""
+    recorder: ScheduleRecorder[Batch] = ScheduleRecorder(
+        tmp_path / "schedule", lambda unit, held: b"", ordered=True, source_bounds=True, workers=1
+    )
+    recorder.start()
+    budget = MemoryBudget(1 << 20)
+    batch = Batch(0, budget=budget)
+    batch.enter()
+    recorder.record(0, Unit(1, 1, 0, [Slice(batch, 0, 0)]), UnitRun(1, 2, 3))
+    del batch
+    wait_until(lambda: budget.batches == 0)
+    recorder.close(1)
 
 
 def test_a_recording_that_breaks_off_is_read_up_to_there(tmp_path: Path) -> None:
