@@ -8,6 +8,7 @@ from collections import deque
 from typing import Final
 
 RECENT_SECONDS: Final = 1.0
+MARKS_MAX: Final = 10_000
 
 
 class CommitTimes:
@@ -31,7 +32,10 @@ class CommitTimes:
         """A batch has been read that ends there. 0 microseconds: its commit time is not known."""
         self.last_monotonic = time.monotonic()
         self._delay_seconds = time.time() - commit_microseconds / 1e6 if commit_microseconds else 0.0
-        self._marks.append((sequence_number, commit_microseconds, end))
+        with self._asking:
+            if len(self._marks) >= MARKS_MAX:  # nobody has asked for long: the last mark goes on to here
+                _, commit_microseconds, _ = self._marks.pop()
+            self._marks.append((sequence_number, commit_microseconds, end))
 
     @property
     def read_delay_seconds(self) -> float:

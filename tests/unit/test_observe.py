@@ -12,7 +12,7 @@ from applier.observe import catalogue
 from applier.observe.blame import Blame, Front, hold_ups
 from applier.observe.causes import Parts, Spent, by_cause, main_cause, parts_of
 from applier.observe.histogram import LogHistogram, merged
-from applier.observe.lag import CommitTimes
+from applier.observe.lag import MARKS_MAX, CommitTimes
 from applier.observe.status import Cause
 from applier.target.worker_state import WorkerState
 from scheduler.grouping import Unit
@@ -132,6 +132,18 @@ def test_lag_is_right_when_the_clocks_differ_and_nothing_when_nothing_comes() ->
     assert times.applied == ("binlog.000001", 400)
     times.last_monotonic -= 2.0
     assert times.lag_seconds(5) == 0.0
+
+
+def test_lag_that_nobody_asks_for_takes_no_more_memory_with_time() -> None:
+    """The last mark then stands for more and more: with the older commit time, and the newer place."""
+    times = CommitTimes()
+    now = round(time.time() * 1e6)
+    for number in range(1, 3 * MARKS_MAX + 1):
+        times.add(number, now - 3_600_000_000 + number, ("binlog.000001", number))
+    assert times.lag_seconds(0) == pytest.approx(3600.0, abs=10.0)
+    assert times.lag_seconds(3 * MARKS_MAX - 1) == pytest.approx(3600.0, abs=10.0)
+    times.lag_seconds(3 * MARKS_MAX)
+    assert times.applied == ("binlog.000001", 3 * MARKS_MAX)
 
 
 def test_every_activity_of_a_worker_is_in_the_catalogue() -> None:
