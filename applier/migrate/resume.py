@@ -6,10 +6,10 @@ Nothing that is copied may stay as it was, and little of it needs to be copied a
 replayed, of it only these tables' rows. Afterwards they show exactly the new snapshot.
 
 *Tables of which chunks are missing* cannot be replayed into: an UPDATE that moves a row from a part that is not copied
-yet into one that is would find nothing to move. Nor can children of foreign keys that cascade: the target has no foreign
-keys yet, and not every source logs what a cascade did. Their chunks are compared with the new snapshot, by checksums that the
-servers make; one that differs is copied again, the others stay. The same is done with complete tables where the
-log cannot help: it is purged, or has DDL for the table.
+yet into one that is would find nothing to move. Nor can children of foreign keys that cascade: the target has no
+foreign keys yet, and not every source logs what a cascade did. Their chunks are compared with the new snapshot, by
+checksums that the servers make; one that differs is copied again, the others stay. The same is done with complete
+tables where the log cannot help: it is purged, or has DDL for the table.
 
 So before the first row is copied from the new snapshot, everything on the target is as that snapshot shows it, and one
 GTID set describes it all.

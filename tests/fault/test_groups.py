@@ -21,7 +21,6 @@ from applier.pipeline import PipelineSettings
 from applier.replay import Replay
 from applier.sandbox import Server
 from applier.settings import RunSettings
-from applier.target.checkpoint import Checkpoint, GtidMode
 from applier.verify import VerifyOptions, verify
 from scheduler.grouping import GroupLimits
 from tests.replaying import Running, address, executed
@@ -136,12 +135,13 @@ def test_killed_target_goes_on_without_loss_or_doubling(source: Server, target: 
 
 
 def test_second_applier_on_a_channel_is_refused(source: Server, target: Server) -> None:
-    with (
-        Checkpoint(address(target, "target"), GtidMode.OWN, "c1"),
-        pytest.raises(ChannelTaken, match="channel c1"),
-        Checkpoint(address(target, "target"), GtidMode.OWN, "c1"),
-    ):
-        pass
+    write(source, 5, seed=1)
+    running = Running(Replay(settings(source, target, "own", stop_at_end=False)))
+    wait_until(lambda: running.replay.progress().transactions > 0)
+    with pytest.raises(ChannelTaken, match="channel"):
+        Replay(settings(source, target, "own")).run()
+    write(source, 5, seed=2)
+    running.finish()
 
 
 def test_stalled_applier_cannot_commit_after_another_took_over(source: Server, target: Server) -> None:

@@ -263,7 +263,8 @@ def statement_text(data: bytes) -> None:
     changed_tables(data.decode("utf-8", "replace"), "d")
     for_replica(data, "`u`@`h`")
     event = records.Record(2, bytes(8) + b"\1\0\0\0\0d\0" + data).event(checksum=False)
-    CopiedTables(["d"], [("d", "t")], lambda table: None)._note(query.parse_query(event))
+    copied = CopiedTables(["d"], [("d", "t")], lambda table: None)
+    _calls(lambda event: copied._note(query.parse_query(event)), ApplyError)(event)
     _calls(Schemas(["d"]).wants_statement, ApplyError)(event)
 
 
