@@ -12,6 +12,7 @@ Progress. Everything that was read is held until it has committed, so waiting fo
 in flight from going on: it always gets through, however little room there is. When no batch is in flight, the reader
 does. A batch is in flight from `enter` until it is freed.
 """
+import gc
 import threading
 import time
 
@@ -44,7 +45,8 @@ cdef extern from *:
 
 
 cdef enum:
-    GIVE_BACK_BYTES = 4 << 20
+    GIVE_BACK_BYTES = 1 << 20                         # the size of a read buffer
+    COLLECT_SECONDS = 1
 
 
 @cython.no_gc                                         # objects that charge it are freed by the collector: it must not
@@ -119,6 +121,7 @@ cdef class MemoryBudget:                              # be cleared before them. 
         if self.has_room(used_max, byte_count, number):
             return 0
         started = time.monotonic()
+        patience = COLLECT_SECONDS
         self.waits += 1
         try:
             while True:
@@ -128,7 +131,11 @@ cdef class MemoryBudget:                              # be cleared before them. 
                 # Looked at again behind the append: who gives bytes back after this look finds us in the list.
                 if self.has_room(used_max, byte_count, number):
                     return 0                         # the lock stays in the list until the next wake-up
-                wake.acquire()
+                while not wake.acquire(timeout=patience):
+                    # A batch that only a circle of references holds (a traceback, mostly) would never leave: while
+                    # everybody waits nothing is allocated, and nothing collected.
+                    patience *= 2
+                    gc.collect()
         finally:
             self.wait_seconds += time.monotonic() - started
 

@@ -67,7 +67,10 @@ class _Statements:
         self.no_database: ServerReplied | None = None  # the default database is not on the target
         self.committed = False
         self.rows: list[int] = []  # table maps and row events that wait to go out together
-        self.handlers: dict[int, Callable[[bytes], None]] = {
+
+    def _handlers(self) -> dict[int, Callable[[bytes], None]]:
+        """By event type. Never an attribute: with it the batch would be held until a garbage collection."""
+        return {
             QUERY: self._query,
             INTVAR: self._integer_variable,
             RAND: self._random,
@@ -80,6 +83,7 @@ class _Statements:
     def run(self) -> bool:
         if self.keep_gtid:
             self._own_gtid()
+        handlers = self._handlers()
         try:
             for number in range(self.info.event_first, self.info.event_first + self.info.event_count):
                 kind, data = self.batch.event(number)
@@ -87,7 +91,7 @@ class _Statements:
                     self.rows.append(number)
                     continue
                 self._send_rows()
-                handler = self.handlers.get(kind)
+                handler = handlers.get(kind)
                 if handler is None:
                     raise self._unsupported(LOAD_DATA.get(kind, f"event type {kind}"))
                 handler(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import threading
 
@@ -102,6 +103,22 @@ def test_the_reader_gets_through_when_nothing_is_in_flight() -> None:
     wait_until(lambda: budget.waits == 1)
     del batch
     assert ended(reader)
+
+
+def test_a_batch_that_only_a_circle_holds_does_not_stop_the_flow() -> None:
+    """As tracebacks do: a frame holds the exception that holds the frame."""
+    budget = MemoryBudget(100)
+    budget.add(1000)
+    circle: list[object] = [Batch(0, budget=budget)]
+    circle[0].enter()  # type: ignore[attr-defined]
+    circle.append(circle)
+    gc.disable()
+    try:
+        del circle
+        assert budget.batches == 1
+        assert ended(started(budget.wait_for_room, 50))
+    finally:
+        gc.enable()
 
 
 def test_nobody_waits_once_the_flow_ends() -> None:
