@@ -37,6 +37,7 @@ ACTION: Final[dict[int, Action]] = {
 }
 
 LOCK_WAIT_TIMEOUT: Final = 1205
+PACKET_TOO_LARGE: Final = 1153
 
 # BINLOG answers a missing table privilege with 1105 "Unknown error" and nothing more.
 UNKNOWN_ERROR: Final = 1105
@@ -52,6 +53,7 @@ HINTS: Final[dict[int, str]] = {
     "SET VISIBLE on the target",
     1142: "the target account lacks a privilege: see 'applier check'",
     1146: "the target has no such table: copy the schema first, or start from an earlier GTID set",
+    1153: "SET PERSIST max_allowed_packet to more than that on the target, then start again",
     1227: "the target account lacks a privilege: see 'applier check'",
     1290: "the target runs with an option that forbids this (read_only, super_read_only, …)",
     1452: "the parent row of a foreign key is missing on the target",

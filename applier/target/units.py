@@ -14,7 +14,7 @@ from applier.events.scheduling import is_barrier, is_rows, tables_of
 from applier.events.statement import rows_packets, transaction_packets
 from applier.events.transaction import TransactionInfo
 from applier.events.values import RowKind, row_change
-from applier.target.retry import HINTS
+from applier.target import retry
 from applier.target.wire import ServerReplied
 from scheduler.grouping import Unit
 
@@ -44,20 +44,22 @@ class UnitEncoder:
         More than one packet only for what exceeds max_allowed_packet."""
         piece = unit.slices[0]
         begins = unit.first_part
-        return transaction_packets(
-            piece.batch,
-            piece.first,
-            gtid=begins,
-            begin=begins,
-            commit=commit,
-            packet_bytes_max=self.packet_bytes_max,
+        return self._sendable(
+            transaction_packets(
+                piece.batch,
+                piece.first,
+                gtid=begins,
+                begin=begins,
+                commit=commit,
+                packet_bytes_max=self.packet_bytes_max,
+            )
         )
 
     def group_packets(self, unit: Unit[Batch]) -> Packets:
         """BEGIN; BINLOG with the rows of all its transactions, in their order."""
         slices = [(piece.batch, piece.first, piece.end) for piece in unit.slices]
         head = (b"BEGIN", 1) if unit.first_part else (b"", 0)
-        return rows_packets(slices, *head, packet_bytes_max=self.packet_bytes_max)
+        return self._sendable(rows_packets(slices, *head, packet_bytes_max=self.packet_bytes_max))
 
     def folds(self, unit: Unit[Batch]) -> bool:
         """Whether the net changes of the unit may be sent instead of its events."""
@@ -71,9 +73,24 @@ class UnitEncoder:
     def folded_packets(self, group: FoldedGroup, part: int, *, begins: bool) -> Packets:
         """BEGIN (if it begins with them); BINLOG with the net changes of the part."""
         head = (b"BEGIN", 1) if begins else (b"", 0)
-        return folded_packets(
-            group, *head, packet_bytes_max=self.packet_bytes_max, part=part, narrow=self._narrow
+        return self._sendable(
+            folded_packets(
+                group, *head, packet_bytes_max=self.packet_bytes_max, part=part, narrow=self._narrow
+            )
         )
+
+    def _sendable(self, packets: Packets) -> Packets:
+        """Raises what the server would answer to a packet that is too large: it closes the link with its answer, which
+        then mostly does not arrive, and looks like a lost link again and again."""
+        largest = max((len(packet) for packet, _ in packets), default=0)
+        if largest > self.packet_bytes_max:
+            raise ServerReplied(
+                retry.PACKET_TOO_LARGE,
+                "08S01",
+                f"a row needs a packet of {largest} bytes, max_allowed_packet of the target is {self.packet_bytes_max}",
+                0,
+            )
+        return packets
 
     def gtid(self, unit: Unit[Batch]) -> str:
         """Of the unit's first transaction, for messages."""
@@ -92,7 +109,7 @@ class UnitEncoder:
         rows = self._suspects(piece.batch, info, error)
         if rows:
             detail += f"; of these rows: {'; '.join(rows)}"
-        hint = HINTS.get(error.code)
+        hint = retry.HINTS.get(error.code)
         if hint:
             detail += f" ({hint})"
         if info.gtid:
