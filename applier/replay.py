@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -239,6 +240,8 @@ class Replay:
         checkpoint: Checkpoint,
         groups: Groups | None,
     ) -> None:
+        # An earlier pipeline is a circle of references: its index of last writers and its buffers are megabytes.
+        gc.collect()
         settings = self.settings
         open_stream: Callable[[GtidSet], Stream] = self.sources.open
         if self._relaying is not None:

@@ -97,7 +97,10 @@ class Sampler:
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
         self._activities: Counter[str] = Counter()
         self._stages: Counter[str] = Counter()
-        self._pipelines: list[Pipeline] = []
+        self._pipeline: Pipeline | None = (
+            None  # the last one seen: an earlier one would keep its index and buffers
+        )
+        self._gave_way_earlier = 0
         self._looked_at: float | None = None
         self._slice: dict[Blame, float] = defaultdict(float)
         self._slice_began = 0.0
@@ -122,7 +125,7 @@ class Sampler:
     @property
     def rolled_back_for_others(self) -> int:
         """Units that had to give way to an earlier one, of all pipelines seen."""
-        return sum(worker.state.rolled_back_for_others for flow in self._pipelines for worker in flow.workers)
+        return self._gave_way_earlier + gave_way(self._pipeline)
 
     def attribution(self) -> Attribution:
         """Of the samples taken so far, or since the last `restart`."""
@@ -150,8 +153,9 @@ class Sampler:
             self._looked_at = now
 
     def _look_at(self, pipeline: Pipeline, now: float) -> None:
-        if not self._pipelines or self._pipelines[-1] is not pipeline:
-            self._pipelines.append(pipeline)
+        if self._pipeline is not pipeline:
+            self._gave_way_earlier += gave_way(self._pipeline)
+            self._pipeline = pipeline
             self._spent = Spent()
         self.samples += 1
         self._stages[limiting_stage(pipeline)] += 1
@@ -198,9 +202,9 @@ class Sampler:
         return held.blame
 
     def close_slice(self) -> None:
-        if not self._pipelines:
+        pipeline = self._pipeline
+        if pipeline is None:
             return
-        pipeline = self._pipelines[-1]
         spent = Spent.by(worker.state for worker in pipeline.workers)
         target = self._target
         round_trip = (target.round_trip_seconds if target is not None else None) or 0.0
@@ -212,6 +216,11 @@ class Sampler:
         number, blame, _ = self._stretch
         self._stretch = (number, blame, 0.0)
         self.causes.add(by_cause(raw, self.parts))
+
+
+def gave_way(pipeline: Pipeline | None) -> int:
+    """Units of it that had to give way to an earlier one."""
+    return 0 if pipeline is None else sum(worker.state.rolled_back_for_others for worker in pipeline.workers)
 
 
 def with_dependencies(parts: Parts, counted: Counter[Cause]) -> Parts:

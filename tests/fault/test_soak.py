@@ -5,18 +5,23 @@ pytest -m long tests/fault/test_soak.py --minutes 30 --fault-table faults.json
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import re
 import statistics
 import threading
 import time
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from applier.errors import ApplierError
+from applier.observe.observer import Observer
+from applier.pipeline import Pipeline
+from applier.replay import Replay
 from applier.sandbox import Server
 from applier.workload.registry import workload_named
 from tests.fault.load import GONE_SECONDS, lost_and_doubled, under_load
@@ -24,12 +29,13 @@ from tests.fault.tally import Tally
 from tests.fault.test_chaos import FAULTS, progress_of
 from tests.fault.test_kills import MODES, finish
 from tests.proxy import FaultProxy
-from tests.replaying import command
+from tests.replaying import Running, address, command, run_all, settings
 from tests.waiting import wait_until
 
 MINUTES = 30.0
 MEMORY_MIB = 256
 SAMPLE_SECONDS = 5.0
+LOST_LINKS = 5
 FAULTS_EVERY_SECONDS = (3.0, 15.0)
 QUIET_SECONDS_MAX = 180.0
 OTHER_LOADS = {
@@ -89,6 +95,31 @@ class OtherLoads:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+
+
+def test_a_lost_link_leaves_no_pipeline_behind(source: Server, target: Server) -> None:
+    """Each has an index of megabytes: with a link that is lost now and then nothing else may keep one."""
+    run_all(source, ["CREATE DATABASE d", "CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY)"])
+    seen: list[weakref.ref[Pipeline]] = []
+    with FaultProxy(target.port) as link:
+        through = address(target, "target", port=link.port)
+        replay = Replay(
+            settings(source, target, target=through, stop_at_end=False, reconnect_attempts_max=100)
+        )
+        with Observer(replay):
+            running = Running(replay)
+            for _ in range(LOST_LINKS + 1):
+                run_all(source, ["INSERT INTO d.t VALUES ()"])
+                running.wait_for(source, target)
+                assert replay.pipeline is not None
+                seen.append(weakref.ref(replay.pipeline))
+                link.cut()
+            running.finish()
+            gc.collect()
+            left = sum(one() is not None for one in seen)
+    assert len({id(one) for one in seen}) == LOST_LINKS + 1, "one of them went on"
+    # The observer and its sampler may still look at one each.
+    assert left <= 2, f"{left} of {len(seen)} pipelines are left"
 
 
 @pytest.mark.long
