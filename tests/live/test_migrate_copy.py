@@ -87,6 +87,9 @@ def edge_cases(server: Server) -> None:
             "INSERT INTO edges.point VALUES (1, ST_GeomFromText('POINT(1 2)', 4326))",
             "CREATE TABLE edges.words (id INT PRIMARY KEY, t TEXT, u TEXT, FULLTEXT KEY (t), FULLTEXT KEY (u))",
             "INSERT INTO edges.words VALUES (1, 'some words', 'others')",
+            "CREATE TABLE edges.computed (id INT PRIMARY KEY, p DECIMAL(12, 4), n VARCHAR(9),"
+            " gross DECIMAL(12, 2) AS (p * 1.19) STORED, m INT AS (n + 0) STORED)",
+            "INSERT INTO edges.computed (id, p, n) VALUES (1, 1.2345, '7x'), (2, NULL, NULL)",  # with warnings
             "CREATE TABLE edges.bigtext (id INT PRIMARY KEY, t LONGTEXT)",
             "INSERT INTO edges.bigtext VALUES (1, REPEAT('x\\t', 9000000)), (2, 'end')",
         ),
