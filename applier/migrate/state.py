@@ -11,17 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Final, Self
-
-import pymysql
+from typing import Any, Final
 
 from applier.address import ServerAddress
-from applier.connection import Connection, connect, connection_error
 from applier.errors import Fenced, LinkLost, MigrationTaken, PreflightFailed, UsageError
 from applier.migrate.records import (
     CREATE,
@@ -32,58 +26,27 @@ from applier.migrate.records import (
     TableState,
     channel_of,
 )
+from applier.migrate.state_session import StateSession
 from applier.target import checkpoint
 from applier.verify.definitions import MIGRATION_SCHEMA as SCHEMA
 from applier.verify.expressions import KeyValues
 
 LOCK_WAIT_SECONDS: Final = 5  # a process that has just ended may still hold the lock
 SESSION_END_SECONDS: Final = 60.0
-LINK_CODES: Final = frozenset({0, 2006, 2013, 2014, 1053, 3169, 4031})
-NOT_THERE: Final = frozenset({1049, 1146})
 
 __all__ = ["Chunk", "Migration", "Phase", "State", "TableProgress", "TableState", "channel_of"]
 
 
-@dataclass(slots=True)
-class _Held:
-    """A connection and who may use it now."""
-
-    connection: Connection[Any] | None = None
-    lock: threading.RLock = field(default_factory=threading.RLock)
-
-
-class State:
+class State(StateSession):
     """Reads and writes the state of one migration; safe for several threads.
 
     Without `acquire` it only reads. Raises what `connect` raises, LinkLost when the connection breaks.
     """
 
     def __init__(self, target: ServerAddress, name: str = "default") -> None:
-        self.target = target
+        super().__init__(target)
         self.name = name
         self.owner = 0
-        self._held = _Held()
-
-    def __enter__(self) -> Self:
-        self._held.connection = connect(self.target, read_timeout_seconds=60.0, write_timeout_seconds=60.0)
-        try:
-            self._run("SET SESSION wait_timeout = 31536000, time_zone = '+00:00'")
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """The lock, if held, is given up with it."""
-        connection, self._held.connection = self._held.connection, None
-        if connection is not None:
-            with contextlib.suppress(pymysql.err.MySQLError, OSError):
-                connection.close()
 
     # --- owning ----------------------------------------------------------------------------------------
 
@@ -398,7 +361,7 @@ class State:
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         """Commits at the end, if we still own the migration. Raises Fenced."""
-        with self._held.lock:
+        with self._lock_session:
             self._run("BEGIN")
             try:
                 owned = self._rows(
@@ -414,36 +377,6 @@ class State:
                     self._run("ROLLBACK")
                 raise
             self._run("COMMIT")
-
-    def _rows_if_there(self, statement: str, *arguments: object) -> list[tuple[Any, ...]]:
-        """Nothing when our schema is not there."""
-        if not self._rows("SELECT 1 FROM information_schema.schemata WHERE schema_name = %s", SCHEMA):
-            return []
-        return self._rows(statement, *arguments)
-
-    def _rows(self, statement: str, *arguments: object) -> list[tuple[Any, ...]]:
-        return self._execute(statement, arguments)[1]
-
-    def _run(self, statement: str, *arguments: object) -> int:
-        """Rows changed."""
-        return self._execute(statement, arguments)[0]
-
-    def _execute(self, statement: str, arguments: tuple[object, ...]) -> tuple[int, list[tuple[Any, ...]]]:
-        with self._held.lock:
-            connection = self._held.connection
-            if connection is None:
-                raise LinkLost(role="target", detail="the connection of the migration's state is closed")
-            try:
-                with connection.cursor() as cursor:
-                    count = cursor.execute(statement, arguments or None)
-                    return count, list(cursor.fetchall())
-            except (pymysql.err.InterfaceError, OSError) as error:
-                raise LinkLost(role="target", detail=str(error)) from error
-            except pymysql.err.MySQLError as error:
-                if error.args and error.args[0] in LINK_CODES:
-                    raise LinkLost(role="target", detail=str(error)) from error
-                known = connection_error(self.target, error)
-                raise PreflightFailed(detail=f"the state of the migration cannot be kept: {known}") from error
 
 
 def _key(text: str | None) -> KeyValues | None:
