@@ -20,7 +20,13 @@ def copy_accounts(source: Session, settings: MigrateSettings) -> int:
     """How many were made. Passwords travel as the hashes they are. Raises DataError, LinkLost."""
     query(source, "SET SESSION print_identified_with_as_hex = ON")
     marks = ",".join(["%s"] * len(RESERVED))
-    accounts = query(source, f"SELECT user, host FROM mysql.user WHERE user NOT IN ({marks})", RESERVED)
+    # Roles first: an account is made with its default roles.
+    accounts = query(
+        source,
+        f"SELECT user, host FROM mysql.user WHERE user NOT IN ({marks})"
+        " ORDER BY (user, host) NOT IN (SELECT from_user, from_host FROM mysql.role_edges), 1, 2",
+        RESERVED,
+    )
     made = []
     with ddl_session(settings) as target:
         there = set(query(target, "SELECT user, host FROM mysql.user"))
