@@ -37,12 +37,15 @@ log = logging.getLogger(__name__)
 EXISTS: Final = 1007
 DUPLICATE: Final = frozenset({1061, 1826})  # the index or the foreign key is there already
 LINK_CODES: Final = frozenset({0, 2006, 2013, 1053, 1927})
+# The sort of an index build gets 1 MiB by default, for all its threads, and goes to disk with more.
+INDEX_BUFFER_BYTES: Final = 32 << 20
 # Some need a privilege that the account may not have; then what they are set against is refused by the server itself.
 LENIENT: Final = (
     "SET SESSION innodb_strict_mode = OFF",
     "SET SESSION sql_require_primary_key = OFF",
     "SET SESSION sql_generate_invisible_primary_key = OFF",
     "SET SESSION show_gipk_in_create_table_and_information_schema = ON",
+    f"SET SESSION innodb_ddl_buffer_size = {INDEX_BUFFER_BYTES}",
 )
 
 
