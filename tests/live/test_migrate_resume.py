@@ -20,6 +20,8 @@ from applier.sandbox import Server
 from tests.live.test_migrate_copy import fill
 from tests.migrating import assert_same, caught_up, command, migration
 from tests.replaying import run_all
+from tests.servers import ServerFactory
+from tests.unlogged_cascades import CASCADES_IN_INNODB
 from tests.waiting import wait_until
 
 ROWS = 4000
@@ -153,6 +155,30 @@ def everything_but_indexes(settings: MigrateSettings, monkeypatch: pytest.Monkey
         assert {table.state for table in state.tables()} == {TableState.COPIED}
 
 
+def test_children_of_cascades_that_no_log_tells_of_are_compared(
+    server_factory: ServerFactory, target: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = server_factory(CASCADES_IN_INNODB)
+    run_all(
+        source,
+        (
+            "CREATE DATABASE shop",
+            "CREATE TABLE shop.parent (id INT PRIMARY KEY)",
+            "CREATE TABLE shop.child (id INT PRIMARY KEY, parent INT,"
+            " FOREIGN KEY (parent) REFERENCES shop.parent (id) ON DELETE CASCADE)",
+        ),
+    )
+    fill(source, "shop.parent", "id", "n", 1000)
+    fill(source, "shop.child", "id, parent", "n, n", 1000)
+    settings = migration(source, target)
+    everything_but_indexes(settings, monkeypatch)
+    source.execute("DELETE FROM shop.parent WHERE id < 50")
+    progress = resumed(settings)
+    assert 0 < progress.rows <= 250, "one chunk of the child has changed, the parent is replayed"
+    caught_up(settings)
+    assert_same(settings)
+
+
 def test_when_the_log_is_purged_chunks_are_compared(
     shop: Server, target: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,7 +195,7 @@ def test_when_the_log_is_purged_chunks_are_compared(
 
 def test_a_lost_snapshot_is_replaced(shop: Server, target: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = migration(shop, target, threads=2)
-    lost = []
+    lost: list[bool] = []
     adapt = Copier._adapt
 
     def lose(self: Copier, *arguments: object) -> None:
