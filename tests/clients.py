@@ -20,11 +20,14 @@ RETRY_SECONDS = 0.005
 
 
 class Client(threading.Thread):
-    """Inserts 0, 1, 2 … under its number, one transaction each. `acknowledged`: those the server has answered for."""
+    """Inserts `first`, `first` + 1 … under its number, one transaction each.
 
-    def __init__(self, number: int, servers: Sequence[Server], stop: threading.Event) -> None:
+    `acknowledged`: those that the server has answered for."""
+
+    def __init__(self, number: int, servers: Sequence[Server], stop: threading.Event, first: int = 0) -> None:
         super().__init__(name=f"client-{number}", daemon=True)
         self.number = number
+        self._first = first
         self.acknowledged: list[int] = []
         self.where: Server = servers[0]
         self.written_to: Server | None = None
@@ -36,7 +39,7 @@ class Client(threading.Thread):
     def run(self) -> None:
         self._next_server()
         last = time.monotonic()
-        for value in itertools.count():
+        for value in itertools.count(self._first):
             while not self._write(value):
                 if self._stop_asked.wait(RETRY_SECONDS):
                     return
@@ -89,10 +92,10 @@ def prepare(source: Server, target: Server, clients: int = 4) -> None:
 
 
 @contextlib.contextmanager
-def writing(*servers: Server, clients: int = 4) -> Iterator[list[Client]]:
-    """Clients that write until the block ends; each has written something when it begins."""
+def writing(*servers: Server, clients: int = 4, first: int = 0) -> Iterator[list[Client]]:
+    """Clients that write until the block ends, numbers from `first` on; each has written something when it begins."""
     stop = threading.Event()
-    running = [Client(number, servers, stop) for number in range(clients)]
+    running = [Client(number, servers, stop, first) for number in range(clients)]
     for client in running:
         client.start()
     try:
