@@ -27,12 +27,13 @@ class Visitor(threading.Thread):
     """`committed`: transactions by server. `failure`: what it did not expect."""
 
     def __init__(
-        self, transactions: Iterator[tuple[str, ...]], servers: Sequence[Server], stop: threading.Event
+        self, database: Database, number: int, servers: Sequence[Server], stop: threading.Event
     ) -> None:
         super().__init__(daemon=True)
         self.committed: Counter[str] = Counter()
         self.failure: BaseException | None = None
-        self._transactions = transactions
+        self._transactions = database.transactions(number)
+        self._schema = database.schemas[0]
         self._servers = itertools.cycle(servers)
         self._where = next(self._servers)
         self._stop_asked = stop
@@ -54,7 +55,9 @@ class Visitor(threading.Thread):
         """Whether it is done with."""
         try:
             if self._connection is None:
-                self._connection = self._where.connect(user=ACCOUNT, connect_timeout=5, read_timeout=60)
+                self._connection = self._where.connect(
+                    user=ACCOUNT, database=self._schema, connect_timeout=5, read_timeout=60
+                )
             with self._connection.cursor() as cursor:
                 cursor.execute("BEGIN")
                 for statement in transaction:
@@ -93,7 +96,7 @@ def visiting(
 ) -> Iterator[Counter[str]]:
     """Visitors until the block ends; gives a count of committed transactions by server, there when it has ended."""
     stop = threading.Event()
-    running = [Visitor(database.transactions(first + number), servers, stop) for number in range(visitors)]
+    running = [Visitor(database, first + number, servers, stop) for number in range(visitors)]
     for visitor in running:
         visitor.start()
     total: Counter[str] = Counter()
