@@ -73,7 +73,7 @@ cdef int filter_transaction(Batch batch, Transaction* t, Known* known, dict tabl
             changes = changes or event.type not in (16, 29)     # XID and a comment change nothing
         if keep:
             batch.events[to] = event[0]
-            if is_rows_event(event.type):
+            if is_rows_event(event.type) and event.length >= HEADER_BYTES + 8:   # a shorter one is refused when decoded
                 last_rows = &batch.events[to]
             to += 1
         if is_rows_event(event.type) and ends_statement(event):
