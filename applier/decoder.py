@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Final
 
 from applier.events.batch import Batch
 from applier.events.payload import inflate
@@ -15,6 +16,8 @@ from applier.target.schema import Catalog
 from scheduler.budget import MemoryBudget
 from scheduler.queues import BoundedQueue
 from scheduler.reorder import Reorder
+
+PIECES: Final = 16  # of the budget: so many of several decoders, and of what waits for the target, fit
 
 
 class Decoder:
@@ -34,6 +37,7 @@ class Decoder:
         self._seen: dict[bytes, bool] = {}
         self._budget = budget
         self._used_max = used_max
+        self._piece_bytes_max = budget.limit // PIECES
         self._batches = batches
         self._output = output
         self._catalog = catalog
@@ -44,22 +48,31 @@ class Decoder:
     def run(self) -> None:
         """Returns when no more batches come. Raises ApplierError, ClockStopped, QueueAborted."""
         while (batch := self._batches.get()) is not None:
-            self._budget.wait_for_room(self._used_max, batch.number)
-            begin = time.monotonic()
-            self.decode(batch)
-            self.times.observe(time.monotonic() - begin)
-            self._count(batch)
-            self._output.put(batch.number, batch, batch.memory_bytes)
+            self._open(batch)
+            rest: Batch | None = batch
+            while rest is not None:
+                batch = rest
+                self._budget.wait_for_room(self._used_max, batch.number, batch.piece)
+                begin = time.monotonic()
+                rest = self.decode(batch)
+                self.times.observe(time.monotonic() - begin)
+                self._count(batch)
+                if rest is not None:
+                    rest.enter()
+                self._output.put(batch.number, batch, batch.memory_bytes, last=rest is None)
             del batch  # else it is held, and counts as in flight, until there is another
 
-    def decode(self, batch: Batch) -> None:
+    def decode(self, batch: Batch) -> Batch | None:
+        """Returns what was put off: what is known of the rows would be too much at once."""
+        version = self._catalog.version_at(batch.first_sequence_number)
+        return self._rows.decode(batch, self._catalog.plan, version, self._piece_bytes_max)
+
+    def _open(self, batch: Batch) -> None:
         for index in compressed(batch):
             self._budget.wait_for_room(self._used_max, batch.number)
             inflate(batch, index)
         if self._selection is not None:
             self._selection.select(batch, self._seen)
-        version = self._catalog.version_at(batch.first_sequence_number)
-        self._rows.decode(batch, self._catalog.plan, version)
 
     def _count(self, batch: Batch) -> None:
         inserts, updates, deletes = row_kinds(batch)

@@ -63,6 +63,11 @@ class CorruptEvent(DataError):
     committed transaction."""
 
 
+class TooLargeForMemory(DataError):
+    """What is known of {what} at {place} needs more than the {limit_bytes} bytes that --memory-max leaves for
+    queues and buffers. Nothing from this transaction on was applied. Start again with a larger --memory-max."""
+
+
 class UnsupportedEvent(DataError):
     """Event type {event_type} at {place} is not known to this version and is not flagged ignorable.
     Nothing from this transaction on was applied."""

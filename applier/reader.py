@@ -179,6 +179,8 @@ class Reader:
             while not self._done() and (batch := assembler.take(flush)) is not None:
                 self.times.observe(time.monotonic() - begin)
                 self._hand_out(batch)
+                del batch  # else it counts as in flight while we wait
+                self._budget.wait_for_room(self._used_max)  # a payload may hold far more than was read
                 begin = time.monotonic()
             stream.reached(assembler.next_sequence_number - 1)
             self.file, self.position = assembler.file, assembler.position

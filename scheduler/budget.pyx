@@ -87,8 +87,8 @@ cdef class MemoryBudget:                              # be cleared before them. 
         sb_add(&self.used_bytes, -byte_count)
         return self.wake() if self.waiting else 0
 
-    cdef int leave(self, uint64_t number) except -1:
-        self.in_flight.pop(number, None)
+    cdef int leave(self, uint64_t number, uint32_t piece) except -1:
+        self.in_flight.pop((number, piece), None)
         return self.wake() if self.waiting else 0
 
     def add(self, int64_t byte_count):
@@ -99,26 +99,26 @@ cdef class MemoryBudget:                              # be cleared before them. 
         """Gives charged bytes back."""
         self.free(byte_count)
 
-    def enter(self, uint64_t number):
-        """Batch `number` is handed out. Numbers rise."""
-        self.in_flight[number] = None
+    def enter(self, uint64_t number, uint32_t piece=0):
+        """Batch `number` is handed out, or a further piece of it, while the one before is still in flight."""
+        self.in_flight[number, piece] = None
 
     # --- waiting ------------------------------------------------------------------------------------------------
 
-    def wait_for_room(self, int64_t used_max, number=None):
-        """Returns once at most `used_max` bytes are held, or batch `number` is the oldest in flight.
+    def wait_for_room(self, int64_t used_max, number=None, piece=0):
+        """Returns once at most `used_max` bytes are held, or this piece of batch `number` is the oldest in flight.
 
         Without a number: or no batch is in flight."""
-        self.wait(used_max, 0, number)
+        self.wait(used_max, 0, number, piece)
 
     def reserve(self, int64_t byte_count, number):
         """Charges what is about to be allocated, once there is room for it or batch `number` is the oldest in flight.
 
         The caller gives it back with `release`, as the allocations come that charge themselves."""
-        self.wait(self.limit, byte_count, number)
+        self.wait(self.limit, byte_count, number, None)
 
-    cdef int wait(self, int64_t used_max, int64_t byte_count, number) except -1:
-        if self.has_room(used_max, byte_count, number):
+    cdef int wait(self, int64_t used_max, int64_t byte_count, number, piece) except -1:
+        if self.has_room(used_max, byte_count, number, piece):
             return 0
         started = time.monotonic()
         patience = COLLECT_SECONDS
@@ -129,7 +129,7 @@ cdef class MemoryBudget:                              # be cleared before them. 
                 wake.acquire()
                 self.waiting.append(wake)
                 # Looked at again behind the append: who gives bytes back after this look finds us in the list.
-                if self.has_room(used_max, byte_count, number):
+                if self.has_room(used_max, byte_count, number, piece):
                     return 0                         # the lock stays in the list until the next wake-up
                 while not wake.acquire(timeout=patience):
                     # A batch that only a circle of references holds (a traceback, mostly) would never leave: while
@@ -139,13 +139,13 @@ cdef class MemoryBudget:                              # be cleared before them. 
         finally:
             self.wait_seconds += time.monotonic() - started
 
-    cdef bint has_room(self, int64_t used_max, int64_t byte_count, number) except -1:
+    cdef bint has_room(self, int64_t used_max, int64_t byte_count, number, piece) except -1:
         """Charges `byte_count` if so. Charged first and looked at then: two that look at once do not both find room."""
         if sb_add(&self.used_bytes, byte_count) <= used_max or self.lifted:
             self.charge(0)                           # the peak
             return True
-        oldest = next(iter(list(self.in_flight)), None)
-        if oldest is None or oldest == number:
+        oldest = min(list(self.in_flight), default=None)
+        if oldest is None or (oldest[0] == number and (piece is None or oldest[1] == piece)):
             self.charge(0)
             return True
         sb_add(&self.used_bytes, -byte_count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from typing import Generic, TypeVar
 
 from scheduler.queues import QueueAborted
@@ -13,13 +14,14 @@ Item = TypeVar("Item")
 class Reorder(Generic[Item]):
     """Items are numbered 0, 1, 2 … without gaps; `get` gives them in that order.
 
-    `put` blocks while more than `bytes_max` wait, but never the item that is next: it is what the others wait for."""
+    `put` blocks while more than `bytes_max` wait, but never the item that is next: it is what the others wait for.
+    An item may come in pieces, one behind the other."""
 
     def __init__(self, *, bytes_max: int) -> None:
         self.bytes_max = bytes_max
         self.bytes = 0
         self._next = 0
-        self._items: dict[int, tuple[Item, int]] = {}
+        self._items: dict[int, deque[tuple[Item, int, bool]]] = {}
         self._total: int | None = None
         self._aborted = False
         lock = threading.Lock()
@@ -29,14 +31,14 @@ class Reorder(Generic[Item]):
     def __len__(self) -> int:
         return len(self._items)
 
-    def put(self, number: int, item: Item, size_bytes: int) -> None:
-        """Raises QueueAborted."""
+    def put(self, number: int, item: Item, size_bytes: int, *, last: bool = True) -> None:
+        """`last`: no more pieces of it come. Raises QueueAborted."""
         with self._not_full:
             while self.bytes + size_bytes > self.bytes_max and number != self._next and not self._aborted:
                 self._not_full.wait()
             if self._aborted:
                 raise QueueAborted
-            self._items[number] = (item, size_bytes)
+            self._items.setdefault(number, deque()).append((item, size_bytes, last))
             self.bytes += size_bytes
             if number == self._next:
                 self._next_ready.notify()
@@ -50,9 +52,13 @@ class Reorder(Generic[Item]):
                 raise QueueAborted
             if self._next == self._total:
                 return None
-            item, size_bytes = self._items.pop(self._next)
+            pieces = self._items[self._next]
+            item, size_bytes, last = pieces.popleft()
             self.bytes -= size_bytes
-            self._next += 1
+            if not pieces:
+                del self._items[self._next]
+            if last:
+                self._next += 1
             self._not_full.notify_all()
             return item
 

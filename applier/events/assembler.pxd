@@ -3,6 +3,7 @@ from libc.stdint cimport uint64_t
 
 from applier.events.cutter cimport TransactionCutter
 from applier.events.framing cimport Framer
+from applier.events.payload cimport PayloadReader
 
 cdef class StreamAssembler:
     cdef Framer framer
@@ -11,6 +12,10 @@ cdef class StreamAssembler:
     cdef bint failed                         # nothing is handed out any more
     cdef bytes format_description
     cdef uint64_t start_offset
+    # the payload that is being inflated in parts
+    cdef PayloadReader payload               # or None
+    cdef Framer inner                        # of its events, or None
+    cdef uint64_t payload_bytes_max
     # read by anyone, at any time
     cdef readonly str file
     cdef readonly bint ended
@@ -22,6 +27,10 @@ cdef class StreamAssembler:
     cdef readonly uint64_t transaction_end_offset
 
     cdef int scan(self) except -1 nogil
+    cdef int scan_payload(self) except -1 nogil
+    cdef int open_payload(self) except -1
+    cdef int inflate_more(self) except -1
+    cdef int close_payload(self) except -1
     cdef int retire(self) except -1
     cdef int control(self) except -1
     cdef int describe_format(self, bytes data) except -1

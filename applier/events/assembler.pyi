@@ -29,6 +29,7 @@ class StreamAssembler:
         file: str = "",
         batch_bytes_max: int = ...,
         part_bytes_max: int = ...,
+        payload_bytes_max: int = ...,
         buffer_bytes: int = ...,
         verify_checksums: bool = True,
         budget: MemoryBudget | None = None,

@@ -11,15 +11,18 @@ formats.
 """
 import time
 
+from cpython.buffer cimport PyBUF_READ
+from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport uint8_t, uint64_t
 
 from applier.errors import ApplierError, CorruptEvent, UnsupportedEvent
 from applier.events import control as control_events
-from applier.events.batch cimport Batch
+from applier.events.batch cimport Batch, Event
 from applier.events.cutter cimport *
 from applier.events.event_types cimport *
 from applier.events.executed cimport ExecutedGtids
 from applier.events.framing cimport *
+from applier.events.payload cimport PayloadReader
 from applier.events.roles cimport *
 from scheduler.budget cimport MemoryBudget
 
@@ -35,7 +38,8 @@ cdef class StreamAssembler:
     packets:               the bytes are protocol packets of a dump; else bare events (see `begin_file`)
     file:                  name of the binlog file that the bytes are from, until the stream names one
     batch_bytes_max:       a batch ends when it holds this much of the log
-    part_bytes_max:        a transaction larger than this is handed out in parts
+    part_bytes_max:        a transaction larger than this is handed out in parts; a compressed one is then inflated here
+    payload_bytes_max:     what a compressed transaction may inflate to
     buffer_bytes:          size of the buffers; one grows only for an event that does not fit
     budget:                what buffers and batches are charged to, or None
 
@@ -46,8 +50,8 @@ cdef class StreamAssembler:
 
     def __init__(self, executed=None, uint64_t first_sequence_number=1, *, bint packets=True,
                  uint64_t batch_number=0, uint64_t source_epoch=0, str file="", uint64_t batch_bytes_max=1 << 20,
-                 uint64_t part_bytes_max=16 << 20, size_t buffer_bytes=1 << 20, bint verify_checksums=True,
-                 MemoryBudget budget=None):
+                 uint64_t part_bytes_max=16 << 20, uint64_t payload_bytes_max=1 << 40, size_t buffer_bytes=1 << 20,
+                 bint verify_checksums=True, MemoryBudget budget=None):
         self.framer = Framer(packets, buffer_bytes, verify_checksums, budget)
         self.cutter = TransactionCutter(
             self.framer, Batch(batch_number, file, budget=budget), ExecutedGtids(executed) if executed else None,
@@ -55,6 +59,7 @@ cdef class StreamAssembler:
         self.cutter.add_buffer()
         self.cutter.next_sequence_number = first_sequence_number
         self.cutter.source_epoch = source_epoch
+        self.payload_bytes_max = payload_bytes_max
         self.file = file
         self.format_description = b""
         self.ready = []
@@ -103,7 +108,7 @@ cdef class StreamAssembler:
         """Where the next bytes belong: a memoryview of at least one byte, good until the next call."""
         view = self.framer.writable()
         cdef Batch batch = self.cutter.batch
-        if batch.buffers[self.cutter.buffer_last] is self.framer.buffer:
+        if self.inner is not None or batch.buffers[self.cutter.buffer_last] is self.framer.buffer:
             return view
         if not self.cutter.needs_buffers():
             # Let go of buffers that no open transaction needs: a stream may skip for hours.
@@ -160,10 +165,14 @@ cdef class StreamAssembler:
         cdef int step = STEP_ON
         while not self.ready and not self.failed:
             with nogil:
-                step = self.scan()
+                step = self.scan() if self.inner is None else self.scan_payload()
             if step == STEP_WAIT:
-                break
-            if step == STEP_BATCH:
+                if self.inner is None:
+                    break
+                self.inflate_more()
+            elif step == STEP_PAYLOAD:
+                self.open_payload()
+            elif step == STEP_BATCH:
                 self.retire()
             elif step == STEP_PART:
                 self.retire()
@@ -199,7 +208,71 @@ cdef class StreamAssembler:
             if step != STEP_ON:
                 return step
 
+    cdef int scan_payload(self) except -1 nogil:
+        cdef FrameStatus status
+        cdef Role role
+        cdef int step
+        while True:
+            status = self.inner.next()
+            if status != FRAME_EVENT:
+                return step_of(status)
+            self.inner.position = self.framer.position       # events in a payload have no position of their own
+            role = role_of(self.inner.event.data, self.inner.event.length)
+            if role == ROLE_IGNORED:
+                continue
+            if role == ROLE_UNKNOWN:
+                return STEP_UNKNOWN_EVENT
+            if ((role < ROLE_BEGIN and role != ROLE_MALFORMED) or role == ROLE_PAYLOAD or self.cutter.state == IDLE
+                    or (self.cutter.state == HEADED) != (role == ROLE_BEGIN or role == ROLE_XA_START)):
+                return self.cutter.bad("it is out of place in a payload")
+            step = self.cutter.place(role)
+            if step != STEP_ON:
+                return step
+
     # --- once a batch or rarer -------------------------------------------------------------------------
+
+    cdef int open_payload(self) except -1:
+        """The events of a payload are placed as those of the stream are, with an inflating framer of their own."""
+        cdef Event* event = &self.framer.event
+        try:
+            self.payload = PayloadReader(
+                PyMemoryView_FromMemory(<char*>event.data + HEADER_BYTES, event.length - HEADER_BYTES, PyBUF_READ),
+                self.framer.buffer, self.place_text(), self.cutter.batch.budget)
+            if self.payload.size > self.payload_bytes_max:
+                raise CorruptEvent(
+                    place=self.place_text(),
+                    detail=f"a payload of {self.payload.size} bytes is larger than the {self.payload_bytes_max} allowed")
+        except ApplierError as error:
+            return self.fail(error)
+        self.inner = self.cutter.framer = Framer(False, self.framer.buffer_bytes, False, self.cutter.batch.budget)
+        self.inner.described = True
+        self.cutter.add_buffer()
+        return 0
+
+    cdef int inflate_more(self) except -1:
+        cdef size_t count
+        view = self.inner.writable()
+        if self.cutter.batch.buffers[self.cutter.buffer_last] is not self.inner.buffer:
+            self.cutter.add_buffer()
+        try:
+            count = self.payload.read_into(view)
+        except ApplierError as error:
+            return self.fail(error)
+        self.inner.received(count)
+        return self.close_payload() if count == 0 else 0
+
+    cdef int close_payload(self) except -1:
+        """Back to the stream, once all of a payload has been placed."""
+        if self.inner.unfinished() or self.cutter.state != IDLE:
+            return self.fail(CorruptEvent(
+                place=self.place_text(), detail="a payload ends before its transaction or its last event does"))
+        self.payload = self.inner = None
+        self.cutter.framer = self.framer
+        if self.cutter.batch.transaction_count == 0:
+            self.cutter.batch.buffers.clear()
+        self.cutter.add_buffer()
+        self.transaction_end_offset = self.framer.file_offset
+        return 0
 
     cdef int retire(self) except -1:
         """Puts the batch among the ready ones, unless it is empty, and begins the next."""
@@ -277,15 +350,18 @@ cdef class StreamAssembler:
         return f"{file}:{self.framer.event_position}"
 
     cdef error_of(self, int step):
+        cdef Framer framer = self.framer if self.inner is None else self.inner
+        if self.inner is not None and step == STEP_BAD_FRAME:
+            return CorruptEvent(place=self.place_text(), detail=f"in a payload {framer.describe()}")
         if step == STEP_BAD_FRAME:
             return CorruptEvent(place=f"{self.file or 'the stream'}:{self.framer.position}",
                                 detail=self.framer.describe())
         if step == STEP_UNKNOWN_EVENT:
-            return UnsupportedEvent(event_type=self.framer.event.type, place=self.place_text())
+            return UnsupportedEvent(event_type=framer.event.type, place=self.place_text())
         if step == STEP_ERROR:
             return control_events.parse_error_packet(self.framer.event.data[:self.framer.event.length])
         return CorruptEvent(place=self.place_text(),
-                            detail=f"event of type {self.framer.event.type}: {self.cutter.fault_text.decode()}")
+                            detail=f"event of type {framer.event.type}: {self.cutter.fault_text.decode()}")
 
 
 cdef int step_of(FrameStatus status) noexcept nogil:

@@ -72,8 +72,12 @@ cdef class Buffer:
     cdef MemoryBudget budget                  # that `capacity` is charged to, or None
     cdef readonly size_t capacity             # bytes
 
+    # Makes it larger. It may move: only before anybody points into it.
+    cdef int grow(self, size_t capacity) except -1
+
 cdef class Batch:
     cdef readonly uint64_t number             # 0, 1, 2 … in log order
+    cdef readonly uint32_t piece              # a batch may be decoded piece by piece: which one this is, from 0
     cdef readonly list buffers                # what the pointers point into
     cdef readonly list tables                 # a (TableMap, TablePlan) pair for each table map met, set by the decoder
     cdef readonly str file                    # binlog file of its last event
@@ -94,6 +98,7 @@ cdef class Batch:
     cdef readonly uint64_t byte_count         # of the log that it covers, as it came
     cdef readonly MemoryBudget budget         # what it holds is charged to it, or None
     cdef int64_t charged                      # of its arrays
+    cdef uint64_t table_bytes                 # of tables that were learnt for it
     cdef bint in_flight
 
     # Each appends and may move its array: pointers into it are good until the next call. MemoryError.
@@ -102,6 +107,8 @@ cdef class Batch:
     # Charges the budget for what the arrays have grown by; call it once whenever a stage is through with the batch.
     cdef void settle(self) noexcept nogil
     cdef size_t array_bytes(self) noexcept nogil
+    # Charges what has grown in the middle of a stage. TooLargeForMemory when it alone is more than all of the budget.
+    cdef int check_room(self, const char* what) except -1 nogil
     cdef Row* add_row(self) except NULL nogil
     # Room for a wait for each touch, all 0, once the batch is decoded. The scheduler fills it in: the last writer (or
     # sharer) of that key before the touch's transaction. MemoryError.

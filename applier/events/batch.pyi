@@ -13,6 +13,7 @@ class Buffer:
 
 class Batch:
     number: int
+    piece: int
     buffers: list[Any]
     tables: list[Any]
     file: str

@@ -10,6 +10,7 @@ from writeset.hashing cimport touches_free
 
 import uuid
 
+from applier.errors import TooLargeForMemory
 from applier.events.transaction import TransactionFlag, TransactionInfo
 
 
@@ -34,6 +35,16 @@ cdef class Buffer:
         free(self.data)
         if self.budget is not None:
             self.budget.free(<int64_t>self.capacity)
+
+    cdef int grow(self, size_t capacity) except -1:
+        cdef void* data = realloc(self.data, capacity)
+        if data is NULL:
+            raise MemoryError(f"no memory for a buffer of {capacity} bytes")
+        self.data = <uint8_t*>data
+        if self.budget is not None:
+            self.budget.charge(<int64_t>capacity - <int64_t>self.capacity)
+        self.capacity = capacity
+        return 0
 
     def __getbuffer__(self, Py_buffer* view, int flags):
         PyBuffer_FillInfo(view, self, self.data, <Py_ssize_t>self.capacity, 0, flags)
@@ -87,7 +98,7 @@ cdef class Batch:
         if self.budget is not None:
             self.budget.free(self.charged)
             if self.in_flight:
-                self.budget.leave(self.number)
+                self.budget.leave(self.number, self.piece)
 
     cdef void settle(self) noexcept nogil:
         cdef int64_t held
@@ -99,14 +110,22 @@ cdef class Batch:
     cdef size_t array_bytes(self) noexcept nogil:
         return (self.event_capacity * sizeof(Event) + self.transaction_capacity * sizeof(Transaction)
                 + self.row_capacity * sizeof(Row) + self.touches.capacity * (sizeof(uint64_t) + 1)
-                + ((self.touches.count + 1) * sizeof(uint64_t) if self.touch_waits is not NULL else 0))
+                + self.table_bytes + ((self.touches.count + 1) * sizeof(uint64_t) if self.touch_waits is not NULL else 0))
+
+    cdef int check_room(self, const char* what) except -1 nogil:
+        self.settle()
+        if self.budget is not None and self.charged > self.budget.limit and not self.budget.lifted:
+            with gil:
+                raise TooLargeForMemory(
+                    what=what.decode("ascii"), place=self.file or "the log", limit_bytes=self.budget.limit)
+        return 0
 
     def enter(self):
         """The batch is handed out: until it is freed it counts as in flight in its budget, if it has one."""
         self.settle()
         if self.budget is not None:
             self.in_flight = True
-            self.budget.enter(self.number)
+            self.budget.enter(self.number, self.piece)
 
     cdef int add_event(self, uint8_t* data, uint32_t length, uint8_t type) except -1 nogil:
         cdef Event* event
@@ -127,8 +146,11 @@ cdef class Batch:
         return transaction
 
     cdef Row* add_row(self) except NULL nogil:
-        self.rows = <Row*>grown(self.rows, self.row_count, &self.row_capacity, sizeof(Row))
-        cdef Row* row = &self.rows[self.row_count]
+        cdef Row* row
+        if self.row_count == self.row_capacity:
+            self.rows = <Row*>grown(self.rows, self.row_count, &self.row_capacity, sizeof(Row))
+            self.check_room(b"the rows of an event")
+        row = &self.rows[self.row_count]
         memset(row, 0, sizeof(Row))
         self.row_count += 1
         return row

@@ -13,6 +13,7 @@ cdef enum Step:
     STEP_BATCH            # the batch is complete
     STEP_PART             # a part of a large transaction is complete, and the batch with it
     STEP_CONTROL          # the event needs Python
+    STEP_PAYLOAD          # a payload too large to be kept whole: its events have to be placed one by one
     STEP_END              # the source has sent its end packet
     STEP_ERROR            # the source has sent an error packet
     STEP_BAD_FRAME

@@ -18,9 +18,12 @@ from applier.events.wire cimport load_u16
 cdef enum:
     # Of a transaction, without a place to cut it: more than any server writes.
     UNCUT_BYTES_MAX = 0x7FFFFFFF
-    # A batch is inflated as a whole, however little of the log it is: so many batches' bytes at most, or one transaction.
+    # A batch is inflated as a whole, however little of the log it is: so many batches' bytes at most (and no more than a
+    # part may have), or one transaction.
     INFLATED_BATCHES = 8
     PAYLOAD_FIELD_UNCOMPRESSED_BYTES = 3
+
+cdef uint64_t NOT_READ = <uint64_t>-1
 
 
 cdef class TransactionCutter:
@@ -150,11 +153,16 @@ cdef class TransactionCutter:
         return self.close_transaction(T_ROLLBACK if role == ROLE_ROLLBACK else T_XA)
 
     cdef int payload(self) except -1 nogil:
+        cdef uint64_t size
         if self.state == BEGUN or self.members.event_count:
             return self.bad("it is a whole transaction inside another")
-        self.keep()
         if not self.dropping:
-            self.inflated_bytes += announced_bytes(self.framer.event.data, self.framer.event.length)
+            size = announced_bytes(self.framer.event.data, self.framer.event.length)
+            if size > self.part_bytes_max:
+                self.open.flags |= T_COMPRESSED
+                return STEP_PAYLOAD
+            self.inflated_bytes += size
+        self.keep()
         return self.close_transaction(T_COMPRESSED)
 
     # Called where the open transaction may be cut: everything before is complete in itself.
@@ -175,7 +183,7 @@ cdef class TransactionCutter:
         self.transactions += 1
         self.next_sequence_number += 1
         if ((self.open.flags | flags) & (T_DDL | T_SCHEMA) or self.batch.byte_count >= self.batch_bytes_max
-                or self.inflated_bytes >= INFLATED_BATCHES * self.batch_bytes_max):
+                or self.inflated_bytes >= min(INFLATED_BATCHES * self.batch_bytes_max, self.part_bytes_max)):
             return STEP_BATCH
         return STEP_ON
 
@@ -255,30 +263,32 @@ cdef class TransactionCutter:
                 self.members.add_event(copies.data + at, event.length, event.type)
                 at += self.members.events[self.members.event_count - 1].length
         self.statement_first = 0
-        self.member_bytes = size
+        self.member_bytes = 0                # else a part that is mostly table maps would hold one row event
         self.batch.buffers[:] = [copies, current] if size else [current]
         self.buffer_last = len(self.batch.buffers) - 1
         return 0
 
 
 cdef uint64_t announced_bytes(const uint8_t* event, uint32_t length) noexcept nogil:
-    """The size that a payload event announces for what is in it; 0 when it does not. Checked by who inflates it."""
+    """The size that a payload event announces for what is in it, but at least its own, which is what is in it if it is
+    not compressed; NOT_READ for a header that is not as MySQL writes it. Checked by who inflates it."""
     cdef const uint8_t* at = event + HEADER_BYTES
     cdef const uint8_t* end = event + length
-    cdef uint64_t value = 0
-    cdef uint32_t size, width, i
-    while end - at >= 2 and at[0] != 0 and at[0] < 251 and at[1] < 251:
-        size = at[1]
-        if size == 0 or size > end - at - 2:
-            return 0
+    cdef uint64_t value, announced = 0
+    cdef uint32_t width, i
+    while end - at >= 2 and at[0] != 0:
+        if at[0] >= 251 or at[1] == 0 or at[1] > 9 or at[1] > end - at - 2:
+            return NOT_READ
         if at[0] == PAYLOAD_FIELD_UNCOMPRESSED_BYTES:
-            if at[2] < 251:
-                return at[2]
-            width = 2 if at[2] == 0xFC else 3 if at[2] == 0xFD else 8
-            if 1 + width != size:
-                return 0
+            value = at[2]
+            width = 0
+            if value >= 251:
+                width = 2 if value == 0xFC else 3 if value == 0xFD else 8
+                value = 0
+            if 1 + width != at[1]:
+                return NOT_READ
             for i in range(width):
                 value |= <uint64_t>at[3 + i] << (8 * i)
-            return value
-        at += 2 + size
-    return 0
+            announced = value
+        at += 2 + at[1]
+    return max(announced, <uint64_t>length)

@@ -8,7 +8,7 @@ from applier.events.row_image cimport compile_strides
 from writeset.hashing cimport EXCLUSIVE, FORM_ANY, FORM_RAW, Key, TablePlan
 
 from applier.events.column_types import ColumnType
-from applier.events.table_map import TABLE_MAPS_MAX
+from applier.events.table_map import COLUMNS_REMEMBERED_MAX, TABLE_MAPS_MAX
 
 REFUSALS_TEXT = {
     <int>NO_IDENTITY: "no primary key and no unique key without NULLs",
@@ -38,16 +38,20 @@ cdef object UNSIGNED = frozenset({
 
 cdef dict by_pair = {}
 cdef dict by_content = {}
+cdef Py_ssize_t columns_remembered = 0       # of all in by_pair
 
 
 cdef FoldTable fold_table(tuple pair):
     """The FoldTable of a (TableMap, TablePlan). Equal content and equal keys give one object, also when decoders
     have come by them separately."""
+    global columns_remembered
     found = by_pair.get(pair)
     if found is None:
-        if len(by_pair) >= TABLE_MAPS_MAX:
+        if len(by_pair) >= TABLE_MAPS_MAX or columns_remembered > COLUMNS_REMEMBERED_MAX:
             by_pair.clear()
             by_content.clear()
+            columns_remembered = 0
+        columns_remembered += len(pair[0].columns)
         found = by_content.setdefault((pair[0].content, pair[1].definition), FoldTable(*pair))
         by_pair[pair] = found
     return found

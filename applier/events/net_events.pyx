@@ -5,7 +5,8 @@
 The events are put into a batch of their own, one transaction for each statement, so they are sent the same way as the
 events of the log. Key order is the order of InnoDB's clustered index: neighbours share pages.
 """
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+cimport cython
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, qsort
 from libc.string cimport memcmp, memcpy, memset
 
@@ -67,6 +68,7 @@ def folded_batch(FoldedGroup group, size_t packet_bytes_max=DEFAULT_PACKET_BYTES
     return writer.batch
 
 
+@cython.no_gc_clear                          # __dealloc__ needs the group
 cdef class Writer:
     cdef FoldedGroup group
     cdef Batch batch
@@ -79,6 +81,7 @@ cdef class Writer:
     cdef uint64_t row_events
     cdef int part
     cdef bint narrow
+    cdef int64_t charged                 # to the budget, of items
     cdef uint8_t* flags                  # a flag for each column of the widest table
     cdef ColumnList changed              # columns of the update event being written
 
@@ -100,6 +103,9 @@ cdef class Writer:
         if (self.items is NULL or self.runs is NULL or self.order is NULL or self.flags is NULL
                 or self.changed.positions is NULL):
             raise MemoryError
+        if group.budget is not None:
+            self.charged = <int64_t>((group.entry_count * 2 + 1) * sizeof(Item))
+            group.budget.charge(self.charged)
         memset(self.runs, 0, (group.table_count + 1) * KINDS * sizeof(Run))
         for i in range(self.order_count):
             self.order[i] = group.table_order[<Py_ssize_t>i]
@@ -110,6 +116,8 @@ cdef class Writer:
         free(self.order)
         free(self.flags)
         free(self.changed.positions)
+        if self.charged:
+            self.group.budget.free(self.charged)
 
     cdef int write(self) except -1:
         cdef Buffer buffer

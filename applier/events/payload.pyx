@@ -6,6 +6,7 @@ none), 3 size before compression; type 0 ends them and the payload follows. Its 
 """
 import threading
 
+cimport cython
 import zstandard
 from cpython.buffer cimport PyBUF_READ
 from cpython.memoryview cimport PyMemoryView_FromMemory
@@ -28,6 +29,11 @@ cdef enum:
     COMPRESSION_NONE = 255
     # What is first allocated for a payload, whatever size it announces.
     FIRST_BUFFER_BYTES = 1 << 20
+    # A decompressor keeps its window. Each thread keeps one for windows up to this; MySQL writes no larger one for a
+    # transaction of that size (9.7 tells zstd the size).
+    KEPT_WINDOW_BYTES = 1 << 20
+    # Of frames behind the first: levels up to 19 need no more.
+    WINDOW_BYTES = 8 << 20
 
 cdef enum Found:
     FOUND_ROWS            # BEGIN, table maps, rows, COMMIT
@@ -54,12 +60,14 @@ def inflate(Batch batch not None, size_t i, uint64_t bytes_max=1 << 30):
         return
     cdef Event* event = &batch.events[t.event_first]
     place = f"{batch.file}:{t.end_log_pos}"
-    payload, compression, size = split(
-        PyMemoryView_FromMemory(<char*>event.data + HEADER_BYTES, event.length - HEADER_BYTES, PyBUF_READ), place)
-    if size > bytes_max:
-        raise CorruptEvent(place=place, detail=f"a payload of {size} bytes is larger than the {bytes_max} allowed")
-    cdef Buffer buffer = decompress(payload, compression, size, place, batch.budget)
-    cdef size_t event_count = batch.event_count, length = size
+    cdef PayloadReader reader = PayloadReader(
+        PyMemoryView_FromMemory(<char*>event.data + HEADER_BYTES, event.length - HEADER_BYTES, PyBUF_READ),
+        batch.buffers, place, batch.budget)
+    if reader.size > bytes_max:
+        raise CorruptEvent(
+            place=place, detail=f"a payload of {reader.size} bytes is larger than the {bytes_max} allowed")
+    cdef Buffer buffer = read_all(reader, batch.budget)
+    cdef size_t event_count = batch.event_count, length = reader.size
     cdef int found
     cdef uint8_t type = 0
     cdef uint32_t flags = 0
@@ -107,32 +115,65 @@ cdef split(body, str place):
     return payload, compression, fields[FIELD_UNCOMPRESSED_BYTES]
 
 
-cdef Buffer decompress(payload, int compression, uint64_t size, str place, MemoryBudget budget):
-    cdef Buffer buffer = Buffer(min(size, FIRST_BUFFER_BYTES), budget), larger
+@cython.no_gc_clear                                  # __dealloc__ needs the budget
+cdef class PayloadReader:
+    """`body`: of a payload event, in memory that `owner` holds. Raises CorruptEvent."""
+
+    def __cinit__(self, body, owner, str place, MemoryBudget budget=None):
+        self.owner, self.place = owner, place
+        self.source, compression, self.size = split(body, place)
+        self.plain = compression == COMPRESSION_NONE
+        if not self.plain:
+            self.open(budget)
+
+    def __dealloc__(self):
+        if self.budget is not None:
+            self.budget.free(self.window_bytes)
+
+    def open(self, MemoryBudget budget):
+        try:
+            window = zstandard.get_frame_parameters(self.source).window_size
+            if window > KEPT_WINDOW_BYTES:
+                decompressor = zstandard.ZstdDecompressor(max_window_size=max(window, WINDOW_BYTES))
+                self.budget, self.window_bytes = budget, window
+                if budget is not None:
+                    budget.charge(self.window_bytes)
+            else:
+                if not hasattr(decompressors, "zstd"):
+                    decompressors.zstd = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES)
+                decompressor = decompressors.zstd
+            self.source = decompressor.stream_reader(self.source, read_across_frames=True)
+        except zstandard.ZstdError as error:
+            raise CorruptEvent(place=self.place, detail=f"a payload cannot be inflated ({error})") from None
+
+    cdef size_t read_into(self, view) except? 0:
+        cdef size_t count
+        if self.plain:
+            count = min(<uint64_t>len(view), <uint64_t>len(self.source) - self.given)
+            view[:count] = self.source[self.given:self.given + count]
+        else:
+            try:
+                count = self.source.readinto(view)
+            except zstandard.ZstdError as error:
+                raise CorruptEvent(place=self.place, detail=f"a payload cannot be inflated ({error})") from None
+        self.given += count
+        if self.given > self.size or (count == 0 and self.given < self.size):
+            raise CorruptEvent(
+                place=self.place, detail=f"a payload does not inflate to the {self.size} bytes it announces")
+        return count
+
+
+cdef Buffer read_all(PayloadReader reader, MemoryBudget budget):
+    """Grows with what comes out; the end is seen when one byte more is asked for."""
+    cdef Buffer buffer = Buffer(min(reader.size + 1, <uint64_t>FIRST_BUFFER_BYTES), budget)
     cdef size_t filled = 0, count
-    if compression == COMPRESSION_NONE:
-        buffer = Buffer(size, budget)
-        memoryview(buffer)[:] = payload
-        return buffer
-    if not hasattr(decompressors, "zstd"):
-        decompressors.zstd = zstandard.ZstdDecompressor()
-    try:
-        with decompressors.zstd.stream_reader(payload, read_across_frames=True) as reader:
-            while filled < size:
-                if filled == buffer.capacity:
-                    larger = Buffer(min(size, 2 * <uint64_t>buffer.capacity), budget)
-                    memoryview(larger)[:filled] = buffer
-                    buffer = larger
-                count = reader.readinto(memoryview(buffer)[filled:])
-                if count == 0:
-                    break
-                filled += count
-            beyond = reader.read(1)
-    except zstandard.ZstdError as error:
-        raise CorruptEvent(place=place, detail=f"a payload cannot be inflated ({error})") from None
-    if filled != size or beyond:
-        raise CorruptEvent(place=place, detail=f"a payload does not inflate to the {size} bytes it announces")
-    return buffer
+    while True:
+        if filled == buffer.capacity:
+            buffer.grow(min(reader.size + 1, 2 * <uint64_t>buffer.capacity))
+        count = reader.read_into(memoryview(buffer)[filled:])
+        if count == 0:
+            return buffer
+        filled += count
 
 
 # Appends the events in data[0:size] to the batch. They must be one transaction from BEGIN to its end.

@@ -22,8 +22,11 @@ cdef class RowDecoder:
     cdef size_t in_force_count
     cdef size_t transaction          # the one being decoded, into Batch.transactions
     cdef uint64_t misses
+    cdef size_t bytes_max            # of what is known of a batch, before the rest of it is put off; 0: no limit
+    cdef size_t stopped              # the first event that was put off, into Batch.events; 0: none
 
     cdef int decode_transaction(self, Batch batch, Transaction* transaction) except -1 nogil
+    cdef bint is_full(self, Batch batch, size_t event) noexcept nogil
     cdef int take_table_map(self, Batch batch, Transaction* transaction, size_t event) except -1 nogil
     cdef Table* learn(self, Batch batch, Transaction* transaction, size_t event) except NULL
     cdef Table* table_of(self, uint64_t table_id) noexcept nogil

@@ -8,8 +8,12 @@ Cells = list[tuple[int, bytes]]
 
 class RowDecoder:
     def decode(
-        self, batch: Batch, plans: Callable[[TableMap, int], TablePlan], schema_version: object = 0
-    ) -> None: ...
+        self,
+        batch: Batch,
+        plans: Callable[[TableMap, int], TablePlan],
+        schema_version: object = 0,
+        bytes_max: int = 0,
+    ) -> Batch | None: ...
     @property
     def tables_learnt(self) -> int: ...
 

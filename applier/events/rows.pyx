@@ -4,7 +4,7 @@
 from libc.stdint cimport uint16_t
 from libc.stdlib cimport free, malloc
 
-from applier.events.batch cimport T_BARRIER, T_DDL, T_KEYS_UNKNOWN, T_OWN_KEYS_ONLY, T_ROWS, T_SCHEMA, Row
+from applier.events.batch cimport T_BARRIER, T_DDL, T_FIRST_PART, T_KEYS_UNKNOWN, T_LAST_PART, T_OWN_KEYS_ONLY, T_ROWS, T_SCHEMA, Row
 from applier.events.event_types cimport (
     HEADER_BYTES, LOG_POS_OFFSET, PARTIAL_UPDATE_ROWS_EVENT, TABLE_MAP_EVENT, is_rows_event)
 from applier.events.row_image cimport (
@@ -25,6 +25,11 @@ cdef HashRow hash_row_of = <HashRow>hash_row
 # Of one statement. MySQL opens far fewer at once; a log that names more is not one.
 DEF IN_FORCE_MAX = 4096
 
+# What a table map takes: its content, objects and layouts. Measured: 253 bytes of objects a column, and 56 of layout.
+cdef enum:
+    TABLE_BYTES = 1024
+    COLUMN_BYTES = 320
+
 # MySQL sets the first of these wherever the rows that a foreign key's cascade changes are in the log too: from 9.6 on,
 # unless innodb_native_foreign_keys is ON. Without checks of foreign keys there is no cascade.
 cdef enum:
@@ -43,8 +48,12 @@ cdef class RowDecoder:
     def __dealloc__(self):
         free(self.in_force)
 
-    def decode(self, Batch batch, object plans, object schema_version=0):
+    def decode(self, Batch batch, object plans, object schema_version=0, size_t bytes_max=0):
         """Fills in the batch's rows, touches and tables. Payloads must have been inflated before.
+
+        What is known of rows can be a hundred times what they are in the log: one of NULLs is a byte. Once that is
+        more than `bytes_max`, the batch ends behind the row event, in the middle of a transaction if need be, and the
+        rest is returned as a batch with the same number, which is not decoded yet. Else returns None.
 
         `plans(table_map, sequence_number) -> TablePlan` is called, with the GIL, for table maps whose content is
         not known; it may block until the schema of that point of the log is there. What it returned is used again
@@ -56,6 +65,9 @@ cdef class RowDecoder:
         `plans` raised, and it and what follows are taken off. Errors other than ApplierError are raised.
         """
         cdef size_t i
+        cdef Batch rest = None
+        self.bytes_max = bytes_max
+        self.stopped = 0
         if schema_version != self.schema_version:
             self.cache.forget()
             self.schema_version = schema_version
@@ -66,6 +78,10 @@ cdef class RowDecoder:
                 for i in range(batch.transaction_count):
                     self.transaction = i
                     self.decode_transaction(batch, &batch.transactions[i])
+                    if self.stopped:
+                        break
+            if self.stopped:
+                rest = put_off(batch, self.transaction, self.stopped)
         except ApplierError as error:
             truncate(batch, self.transaction)
             batch.failure = error
@@ -74,6 +90,7 @@ cdef class RowDecoder:
             self.cache.hand_out(batch.tables)
             batch.settle()
         batch.decoded = True
+        return rest
 
     @property
     def tables_learnt(self):
@@ -94,12 +111,20 @@ cdef class RowDecoder:
                     self.take_table_map(batch, transaction, event)
                 elif is_rows_event(type):
                     self.take_rows(batch, transaction, event)
+                    if self.is_full(batch, event):
+                        self.stopped = event + 1
+                        break
         if transaction.flags & (T_DDL | T_SCHEMA):
             with gil:
                 self.forget(batch)
         transaction.row_count = <uint32_t>batch.row_count - transaction.row_first
         transaction.touch_count = <uint32_t>batch.touches.count - transaction.touch_first
         return 0
+
+    cdef bint is_full(self, Batch batch, size_t event) noexcept nogil:
+        """Whether what comes behind this row event has to be put off."""
+        return (self.bytes_max and batch.array_bytes() > self.bytes_max
+                and (event + 1 < batch.event_count or self.transaction + 1 < batch.transaction_count))
 
     # --- table maps -------------------------------------------------------------------------------------------
 
@@ -139,6 +164,8 @@ cdef class RowDecoder:
         if not isinstance(plan, TablePlan):
             raise TypeError(f"the plan of {table_map} is a {type(plan).__name__}, not a TablePlan")
         self.misses += 1
+        batch.table_bytes += TABLE_BYTES + COLUMN_BYTES * len(table_map.columns)
+        batch.check_room(b"the tables of a statement")
         return self.cache.add((table_map, plan))
 
     cdef Table* table_of(self, uint64_t table_id) noexcept nogil:
@@ -245,6 +272,55 @@ cdef inline const uint8_t* walk(const Table* table, const uint8_t* present, uint
 
 
 # --- errors -----------------------------------------------------------------------------------------------------
+
+
+cdef Batch put_off(Batch batch, size_t i, size_t event):
+    """Takes the events from `event` on, which belong to transaction `i` or those behind it, off the batch, and gives them
+    back as another. The transaction goes on there, with the table maps of its statement repeated."""
+    cdef Batch rest = Batch(batch.number, batch.file, batch.format_description, batch.failure, batch.budget)
+    cdef Transaction* t = &batch.transactions[i]
+    cdef Transaction* moved
+    cdef size_t k, end = t.event_first + t.event_count, statement = t.event_first
+    batch.failure = None
+    rest.piece = batch.piece + 1
+    rest.buffers.extend(batch.buffers)
+    if event < end:
+        for k in range(t.event_first, event):
+            if ends_statement(&batch.events[k]):
+                statement = k + 1
+        for k in range(statement, end):
+            if k >= event or batch.events[k].type == TABLE_MAP_EVENT:
+                rest.add_event(batch.events[k].data, batch.events[k].length, batch.events[k].type)
+            if k >= event:
+                t.byte_count -= batch.events[k].length
+        moved = rest.add_transaction()
+        moved[0] = t[0]
+        moved.flags &= ~<uint32_t>T_FIRST_PART
+        moved.event_first = 0
+        moved.event_count = <uint32_t>rest.event_count
+        moved.byte_count = 0
+        for k in range(rest.event_count):
+            moved.byte_count += rest.events[k].length
+        rest.byte_count += moved.byte_count
+        t.flags &= ~<uint32_t>T_LAST_PART
+        t.event_count = <uint32_t>(event - t.event_first)
+    for k in range(i + 1, batch.transaction_count):
+        moved = rest.add_transaction()
+        moved[0] = batch.transactions[k]
+        moved.event_first = <uint32_t>rest.event_count
+        for end in range(batch.transactions[k].event_first,
+                         batch.transactions[k].event_first + batch.transactions[k].event_count):
+            rest.add_event(batch.events[end].data, batch.events[end].length, batch.events[end].type)
+        rest.byte_count += moved.byte_count
+    batch.byte_count -= min(batch.byte_count, rest.byte_count)
+    batch.transaction_count = i + 1
+    batch.event_count = event
+    return rest
+
+
+cdef bint ends_statement(const Event* event) noexcept nogil:
+    return (is_rows_event(event.type) and event.length >= HEADER_BYTES + ROWS_POST_HEADER_BYTES
+            and load_u16(event.data + HEADER_BYTES + TABLE_ID_BYTES) & ROWS_STMT_END != 0)
 
 
 cdef int truncate(Batch batch, size_t transaction) except -1:

@@ -13,6 +13,9 @@ from scheduler.grouping import Cut
 
 cdef uint64_t UNKNOWN = <uint64_t>-1
 cdef enum:
+    ROW_WEIGHT_BYTES = 64         # entry, slots and sort key of a folded row are 176 bytes; three times this is reserved
+
+cdef enum:
     ALONE = T_BARRIER | T_STATEMENTS | T_KEYS_UNKNOWN
 
 
@@ -129,26 +132,31 @@ def cut(Batch batch, size_t start, uint64_t transactions_max, uint64_t bytes_max
     t = &batch.transactions[start]
     first = unit_first if unit_first else t.sequence_number
     if t.flags & T_BARRIER or not t.flags & T_FIRST_PART or not t.flags & T_LAST_PART:
-        return Cut(start + 1, t.sequence_number, t.sequence_number, t.sequence_number - 1, t.byte_count, True,
+        return Cut(start + 1, t.sequence_number, t.sequence_number, t.sequence_number - 1, weight(t), True,
                    bool(t.flags & T_FIRST_PART), bool(t.flags & T_LAST_PART))
     with nogil:
         while i < batch.transaction_count:
             t = &batch.transactions[i]
             if t.flags & T_BARRIER or not t.flags & T_LAST_PART:
                 break
-            if i > start and (i - start >= transactions_max or size + t.byte_count > bytes_max):
+            if i > start and (i - start >= transactions_max or size + weight(t) > bytes_max):
                 break
             if t.last_committed < first:
                 needs = max(needs, t.last_committed)
             else:
                 hidden = True
-            size += t.byte_count
+            size += weight(t)
             i += 1
             if t.flags & T_CHECKPOINT:
                 break
         keys_need = keys_outside(batch, start, i, first) if unit_first or transactions_max > 1 else needs
     return Cut(i, batch.transactions[start].sequence_number, batch.transactions[i - 1].sequence_number, needs, size,
                False, True, True, keys_need, hidden, (batch.transactions[i - 1].flags & T_CHECKPOINT) != 0)
+
+
+cdef uint64_t weight(const Transaction* t) noexcept nogil:
+    """What the size of a unit is measured in: its bytes, and for each row what folding keeps of it at least."""
+    return t.byte_count + ROW_WEIGHT_BYTES * <uint64_t>t.row_count
 
 
 cdef uint64_t keys_outside(Batch batch, size_t start, size_t end, uint64_t first) noexcept nogil:

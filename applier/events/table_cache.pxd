@@ -26,6 +26,7 @@ cdef struct Table:
 cdef class TableCache:
     cdef readonly size_t capacity
     cdef readonly size_t count
+    cdef readonly size_t columns   # of all of them
     cdef Table** slots             # open addressing by hash, NULL is free
     cdef size_t slot_count         # a power of two, more than twice `count`
     cdef uint64_t batch            # counts batches

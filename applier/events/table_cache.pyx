@@ -9,13 +9,13 @@ from applier.events.row_image cimport ColumnLayout, Stride, compile_strides
 from writeset.hashing cimport Span, TablePlan, hash_bytes
 
 from applier.events.column_types import ColumnType
-from applier.events.table_map import TABLE_MAPS_MAX
+from applier.events.table_map import COLUMNS_REMEMBERED_MAX, TABLE_MAPS_MAX
 
 cdef uint64_t CONTENT_SEED = 0x7AB1E0
 
 
 cdef class TableCache:
-    """At most `capacity` tables, and all that the current batch uses; the least recently used go first."""
+    """At most `capacity` tables or COLUMNS_REMEMBERED_MAX columns, and all that the current batch uses; the least recently used go first."""
 
     def __cinit__(self, size_t capacity=TABLE_MAPS_MAX):
         self.capacity = max(capacity, <size_t>2)
@@ -47,13 +47,14 @@ cdef class TableCache:
 
     cdef Table* add(self, tuple pair) except NULL:
         cdef Table* table
-        if self.count >= self.capacity:
+        if self.count >= self.capacity or self.columns > COLUMNS_REMEMBERED_MAX:
             self.evict()
         if (self.count + 1) * 2 >= self.slot_count:
             self.resize(self.slot_count * 2)
         table = new_table(pair)
         insert(self.slots, self.slot_count, table)
         self.count += 1
+        self.columns += table.column_count
         return table
 
     cdef int use(self, Table* table) except -1 nogil:
@@ -85,7 +86,7 @@ cdef class TableCache:
             if self.slots[slot] is not NULL:
                 free_table(self.slots[slot])
                 self.slots[slot] = NULL
-        self.count = 0
+        self.count = self.columns = 0
 
     cdef int resize(self, size_t slot_count) except -1:
         cdef Table** slots = <Table**>calloc(slot_count, sizeof(Table*))
@@ -107,6 +108,7 @@ cdef class TableCache:
         cdef uint64_t median = stamps[len(stamps) // 2]
         for slot in range(self.slot_count):
             if self.slots[slot] is not NULL and self.slots[slot].used <= median and self.slots[slot].used < self.batch:
+                self.columns -= self.slots[slot].column_count
                 free_table(self.slots[slot])
                 self.slots[slot] = NULL
                 self.count -= 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import lru_cache
+from threading import Lock
 from typing import NamedTuple
 
 from applier.events.column_types import CHARACTER, NUMERIC, ColumnType, Layout, layout, read_metadata
@@ -19,6 +19,9 @@ TABLE_MAPS_MAX = 4096
 
 COLUMNS_MAX = 4096
 """Of a MySQL table."""
+
+COLUMNS_REMEMBERED_MAX = 1 << 16
+"""Of all table maps that are remembered. A column takes some 320 bytes, and as little as one in the log."""
 
 
 class KeyPart(NamedTuple):
@@ -136,12 +139,40 @@ def _text(raw: bytes) -> str:
         raise ValueError(f"the name {raw!r} is not UTF-8") from None
 
 
-@lru_cache(maxsize=TABLE_MAPS_MAX)
+class _Remembered:
+    """Table maps by their content. All are forgotten when there are too many: rarely, and they are parsed again."""
+
+    def __init__(self) -> None:
+        self._maps: dict[bytes, TableMap] = {}
+        self._columns = 0
+        self._lock = Lock()
+
+    def get(self, content: bytes) -> TableMap | None:
+        return self._maps.get(content)
+
+    def add(self, content: bytes, table_map: TableMap) -> TableMap:
+        """Returns the one that is remembered: another thread may have been first."""
+        with self._lock:
+            if len(self._maps) >= TABLE_MAPS_MAX or self._columns > COLUMNS_REMEMBERED_MAX:
+                self._maps.clear()
+                self._columns = 0
+            self._columns += len(table_map.columns)
+            return self._maps.setdefault(content, table_map)
+
+
+_remembered = _Remembered()
+
+
 def parse_table_map(content: bytes) -> TableMap:
-    """Parses the body of a table map event from after the table id. The last 4,096 contents are remembered.
+    """Parses the body of a table map event from after the table id. Contents are remembered, up to a limit.
 
     Raises ValueError, naming the table as far as it is known, when the bytes are not a table map.
     """
+    found = _remembered.get(content)
+    return _remembered.add(content, _parse(content)) if found is None else found
+
+
+def _parse(content: bytes) -> TableMap:
     reader = _Reader(content)
     flags = int.from_bytes(reader.take(2), "little")
     schema, table = reader.name(), reader.name()

@@ -34,6 +34,8 @@ from writeset.buckets import BucketIndex
 EXECUTED = GtidSet.parse("f4389e8f-e545-11f1-b20b-02fc00000001:3:8-9:a:1-5")
 GTID = re.compile(r"([0-9a-f-]{36}:([a-z_][a-z0-9_]{0,31}:)?[0-9]{1,19})?")
 PAYLOAD_BYTES_MAX = 1 << 20
+PARTS_BYTES_MAX = 1 << 16
+"""Of a payload that is inflated in parts, which may be as small as an event."""
 ROWS_SHOWN_MAX = 2
 ROWS = int(TransactionFlag.ROWS | TransactionFlag.FIRST_PART | TransactionFlag.LAST_PART)
 STATEMENT_PARSERS = {
@@ -82,17 +84,24 @@ def replay(batches: list[Batch], plans: Plans) -> None:
         guard.active.isolate(batch)
         if plans.number % 8 == 1 and not selected(batch):
             return
-        decoder.decode(batch, plans)
-        if not len(batch):
-            continue
-        dependencies.schedule(batch, batch.first_sequence_number - 1)
-        for index in range(len(batch)):
-            info = batch.transaction(index)
-            assert info.last_committed < info.sequence_number
-            assert GTID.fullmatch(info.gtid), f"{info.gtid!r} would get into a statement"
-        if plans.number % 4 == 0:
-            look_at(batch)
-        send(batch, plans)
+        rest: Batch | None = batch
+        while rest is not None:
+            piece = rest
+            rest = decoder.decode(piece, plans, 0, plans.number % 5)
+            if len(piece):
+                apply(piece, dependencies, plans)
+
+
+def apply(batch: Batch, dependencies: Dependencies, plans: Plans) -> None:
+    """What happens to a decoded batch."""
+    dependencies.schedule(batch, batch.first_sequence_number - 1)
+    for index in range(len(batch)):
+        info = batch.transaction(index)
+        assert info.last_committed < info.sequence_number
+        assert GTID.fullmatch(info.gtid), f"{info.gtid!r} would get into a statement"
+    if plans.number % 4 == 0:
+        look_at(batch)
+    send(batch, plans)
 
 
 def selected(batch: Batch) -> bool:

@@ -109,6 +109,7 @@ def _run_stream(head: bytes, content: bytes) -> None:
         buffer_bytes=64 << head[1] % 8,
         part_bytes_max=1 << (4 + head[2] % 16),
         batch_bytes_max=1 << (4 + head[2] // 16),
+        payload_bytes_max=flow.PARTS_BYTES_MAX,
         verify_checksums=not head[0] & 16,
     )
     if not packets:

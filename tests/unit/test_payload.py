@@ -50,6 +50,8 @@ def payload_body(inner: bytes, *, announced: int | None = None, compression: byt
 
 def batch_of(body: bytes) -> Batch:
     (batch,) = take_all(of_events([format_event(), gtid_event(1), event(log.PAYLOAD, body)]))
+    if batch.failure is not None:  # a header that cannot be read is found before
+        raise batch.failure
     return batch
 
 
@@ -185,8 +187,8 @@ def test_damaged_payloads_raise_our_errors_only(data: st.DataObject) -> None:
     )
     for _ in range(data.draw(st.integers(1, 4))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
-    batch = batch_of(bytes(body[: data.draw(st.integers(0, len(body)))]))
     try:
+        batch = batch_of(bytes(body[: data.draw(st.integers(0, len(body)))]))
         inflate(batch, 0, 1 << 20)
     except ApplierError:
         return
