@@ -4,7 +4,8 @@
 from libc.stdint cimport uint16_t
 from libc.stdlib cimport free, malloc
 
-from applier.events.batch cimport T_BARRIER, T_DDL, T_FIRST_PART, T_KEYS_UNKNOWN, T_LAST_PART, T_OWN_KEYS_ONLY, T_ROWS, T_SCHEMA, Row
+from applier.events.batch cimport (
+    T_BARRIER, T_DDL, T_FIRST_PART, T_KEYS_UNKNOWN, T_LAST_PART, T_OWN_KEYS_ONLY, T_ROWS, T_SCHEMA, Row)
 from applier.events.event_types cimport (
     HEADER_BYTES, LOG_POS_OFFSET, PARTIAL_UPDATE_ROWS_EVENT, TABLE_MAP_EVENT, is_rows_event)
 from applier.events.row_image cimport (
@@ -51,9 +52,9 @@ cdef class RowDecoder:
     def decode(self, Batch batch, object plans, object schema_version=0, size_t bytes_max=0):
         """Fills in the batch's rows, touches and tables. Payloads must have been inflated before.
 
-        What is known of rows can be a hundred times what they are in the log: one of NULLs is a byte. Once that is
-        more than `bytes_max`, the batch ends behind the row event, in the middle of a transaction if need be, and the
-        rest is returned as a batch with the same number, which is not decoded yet. Else returns None.
+        What is known of rows and tables can be a hundred times what they are in the log: a row of NULLs is a byte.
+        Once that is more than `bytes_max`, the batch ends behind the row event, in the middle of a transaction if need
+        be, and the rest is returned as a batch with the same number, which is not decoded yet. Else returns None.
 
         `plans(table_map, sequence_number) -> TablePlan` is called, with the GIL, for table maps whose content is
         not known; it may block until the schema of that point of the log is there. What it returned is used again
@@ -123,7 +124,9 @@ cdef class RowDecoder:
 
     cdef bint is_full(self, Batch batch, size_t event) noexcept nogil:
         """Whether what comes behind this row event has to be put off."""
-        return (self.bytes_max and batch.array_bytes() > self.bytes_max
+        cdef size_t known = (batch.row_capacity * sizeof(Row) + batch.touches.capacity * (sizeof(uint64_t) + 1)
+                             + batch.table_bytes)
+        return (self.bytes_max and known > self.bytes_max
                 and (event + 1 < batch.event_count or self.transaction + 1 < batch.transaction_count))
 
     # --- table maps -------------------------------------------------------------------------------------------

@@ -346,6 +346,7 @@ class Worker(threading.Thread):
                 self.session.roll_back()  # the source's connection broke in its middle: it starts again
             unit.slices, unit.progress = part.slices, part.progress
             unit.first_part, unit.last_part = part.first_part, part.last_part
+            del part  # it would hold the batch while we wait for the next one, which may wait for that memory
 
     def _execute_part(self, part: Unit[Batch]) -> None:
         if self._encoder.is_rows(part):
