@@ -150,6 +150,7 @@ class Pipeline:
             part_bytes_max=settings.part_bytes_max,
             budget=self.budget,
             used_max=int(limit * READ_SHARE),
+            delay_seconds=settings.group.delay_seconds,
             selection=selection,
         )
         self.dependencies = Dependencies(

@@ -54,6 +54,9 @@ class Stream(Protocol):
         """Raises LinkLost, and ReceivingEnded when nothing more can come."""
 
     def has_more(self) -> bool: ...
+    def gather(self, seconds: float) -> None:
+        """Let more come before the next read: for `seconds`, but not where a good deal is there, or after `close`."""
+
     def refusal(self, code: int, message: str) -> ApplierError: ...
     def explained(self, failure: ApplierError) -> ApplierError:
         """What bad bytes of this stream mean to the operator."""
@@ -89,8 +92,10 @@ class Reader:
         selection: Schemas | None = None,
         budget: MemoryBudget,
         used_max: int,
+        delay_seconds: float = 0.0,
     ) -> None:
-        """Nothing is read while more than `used_max` bytes of the budget are held and batches are in flight."""
+        """Nothing is read while more than `used_max` bytes of the budget are held and batches are in flight.
+        `delay_seconds`: between reads, where all that had come is read."""
         self._open_stream = open_stream
         self._selection = selection
         self._output = output
@@ -102,6 +107,7 @@ class Reader:
         self._part_bytes_max = part_bytes_max
         self._budget = budget
         self._used_max = used_max
+        self.delay_seconds = delay_seconds
         self._stream: Stream | None = None
         self._ended = False
         self.received = executed.copy()  # everything handed out, and everything that was there before
@@ -186,6 +192,8 @@ class Reader:
             self.file, self.position = assembler.file, assembler.position
             if self.next_sequence_number > begun or self.last_read_monotonic - opened > STABLE_SECONDS:
                 backoff.reset()
+            if flush and self.delay_seconds:
+                stream.gather(self.delay_seconds)
             if assembler.ended:
                 # So a source that shuts down ends a waiting dump, before it closes the link (seen with 9.7).
                 raise LinkLost(role="source", detail="the source ended the dump: it is shutting down")

@@ -58,11 +58,14 @@ class GroupLimits:
 
     bytes_max: of events in the log. seconds_max: that it may take to execute, going by the units before it. So a
     group stays small where every row is slow, and readers of the target see changes that long after they were read.
+    delay_seconds: how long whoever reads the log waits for more once it has all there is. Without a backlog groups are
+    then larger and fewer, and every thread of the flow wakes up less often.
     """
 
     transactions_max: int = 1
     bytes_max: int = 32 << 20
     seconds_max: float = 1.0
+    delay_seconds: float = 0.0
 
 
 @dataclass(slots=True)

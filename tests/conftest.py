@@ -1,6 +1,13 @@
 """Fixtures come from plugins, one file for each kind of thing."""
 
+import os
+import sys
+
 import pytest
+
+# Hundreds of tests start the command, and where nothing may be written each start would compile all of it: seconds.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 pytest_plugins = ["tests.servers", "tests.dumps", "tests.recorded", "tests.fault.tally"]
 

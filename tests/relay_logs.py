@@ -62,6 +62,9 @@ class SentStream:
     def has_more(self) -> bool:
         return bool(self._left)
 
+    def gather(self, seconds: float) -> None:
+        pass
+
     def refusal(self, code: int, message: str) -> SourceError:
         return SourceError(detail=message)
 

@@ -67,6 +67,9 @@ class CapturedStream:
     def has_more(self) -> bool:
         return self._left > 0
 
+    def gather(self, seconds: float) -> None:
+        """Nothing more will come."""
+
     def refusal(self, code: int, message: str) -> ApplierError:
         """What an error packet in the capture stands for."""
         return SourceError(detail=f"{message} ({code})")

@@ -28,6 +28,7 @@ class Configuration:
     target_gtids: TargetGtids = "preserve"
     commit_order: CommitOrder = "strict"
     decoders: int = 4
+    group_delay_milliseconds: int = 0
 
     def pipeline_settings(self) -> PipelineSettings:
         """Raises UsageError for what this version cannot do."""
@@ -35,7 +36,7 @@ class Configuration:
             "workers": self.workers,
             "decoders": self.decoders,
             "ordered": self.commit_order == "strict",
-            "group": GroupLimits(transactions_max=self.group_transactions),
+            "group": GroupLimits(self.group_transactions, delay_seconds=self.group_delay_milliseconds / 1000),
         }
         modes = {"net_changes": (self.net_changes, False), "target_gtids": (self.target_gtids, "preserve")}
         chosen |= {name: value for name, (value, default) in modes.items() if value != default}
@@ -81,6 +82,9 @@ NAMED = {
         Configuration("group-1000", group_transactions=1000),
         Configuration("net-100", group_transactions=100, net_changes=True),
         Configuration("net-1000", group_transactions=1000, net_changes=True),
+        Configuration(
+            "net-1000-delay-50", group_transactions=1000, net_changes=True, group_delay_milliseconds=50
+        ),
         Configuration("net-1000-own", group_transactions=1000, net_changes=True, target_gtids="own"),
         Configuration("net-3000", group_transactions=3000, net_changes=True),
         Configuration("net-3000-own", group_transactions=3000, net_changes=True, target_gtids="own"),

@@ -43,6 +43,11 @@ class Follower:
         self._process = process
         self._name = name
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
     def attribution(self) -> Attribution:
         """Since the last call. Raises UnexpectedFailure when the process has ended."""
         assert self._process.stdin is not None

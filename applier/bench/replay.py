@@ -50,6 +50,10 @@ def bench_replay(
         return ReplayResult(bench, backlog.facts, machine(), settings, tuple(runs))
 
 
+# Of a configuration: the same in all replays, or without effect on a backlog.
+UNRECORDED = frozenset({"decoders", "group_delay_milliseconds"})
+
+
 def in_turn(configurations: Sequence[Configuration], number: int) -> list[Configuration]:
     """Each round begins with another one: whoever comes first after a pause has no lasting advantage."""
     first = (number - 1) % len(configurations)
@@ -69,7 +73,7 @@ def _run(backlog: Backlog, target: Server, configuration: Configuration, number:
     if ours:
         worker_time = why.shares(drained.attribution, spent.in_server, configuration.workers, drained.seconds)
     return Run(
-        **{name: value for name, value in asdict(configuration).items() if name != "decoders"},
+        **{name: value for name, value in asdict(configuration).items() if name not in UNRECORDED},
         round=number,
         seconds=drained.seconds,
         transactions=backlog.facts.transactions,

@@ -90,8 +90,14 @@ def index_table(facts: Facts) -> Table:
     return table
 
 
-def balanced_table(facts: Facts) -> Table:
+def balanced_tables(facts: Facts) -> list[Table]:
+    return [_balanced_rates(facts), _balanced_processor_time(facts)]
+
+
+def _balanced_rates(facts: Facts) -> Table:
     ratio = "" if facts["ratio"] is None else f", ratio {facts['ratio']:.2f}"
+    if len(facts["rounds"]) > 1 and facts["ratios"]:
+        ratio += f" ({facts['ratios']['min']:.2f} … {facts['ratios']['max']:.2f})"
     table = number_table(
         f"Balanced replay speed, {facts['workload']}{ratio}",
         "who",
@@ -114,4 +120,14 @@ def balanced_table(facts: Facts) -> Table:
             f"{one['failed_at']:,.0f}" if one["failed_at"] else "",
             one["saturated"]["stage"] if one["saturated"] else "",
         )
+    return table
+
+
+def _balanced_processor_time(facts: Facts) -> Table:
+    names = ("source", "target", "applier", "load")
+    table = number_table("Processor time, µs a transaction of the workload", "who", *names, "all")
+    for side in ("applier", "stock"):
+        used = facts[side]["cpu_microseconds_per_transaction"]
+        cells = [f"{used[name]:,}" if name in used else "" for name in names]
+        table.add_row(facts[side]["name"], *cells, f"{sum(used.values()):,}")
     return table

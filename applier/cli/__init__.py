@@ -2,31 +2,53 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 from importlib.metadata import version
+from typing import Final
 
 import click
 
-from applier.cli.bench import bench
-from applier.cli.check import check
 from applier.cli.configuration import configuration_option
-from applier.cli.demo import demo
-from applier.cli.deploy import deploy
 from applier.cli.logs import Format, configure_logging
-from applier.cli.migrate import migrate
-from applier.cli.plan import plan
-from applier.cli.run import run
-from applier.cli.sandbox import sandbox
-from applier.cli.status import status
-from applier.cli.verify import verify
-from applier.cli.workload import workload
 from applier.errors import ApplierError
 
 log = logging.getLogger("applier")
 
+COMMANDS: Final = (
+    *(
+        "bench",
+        "check",
+        "demo",
+        "deploy",
+        "migrate",
+        "plan",
+        "run",
+        "sandbox",
+        "status",
+        "verify",
+        "workload",
+    ),
+)
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+
+class _Commands(click.Group):
+    """Imports a command's module when the command is asked for: all of them take more than a second."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        # By name: the package's own attribute of it may be the command or the module.
+        command = getattr(importlib.import_module(f"applier.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(version("applier"), prog_name="applier")
 @configuration_option
 @click.option(
@@ -52,10 +74,6 @@ def commands(log_level: str, log_format: Format) -> None:
     Exit codes: 0 done, or drained on request; 1 unexpected; 2 usage; 3 preflight failed; 4 stopped on a data error,
     an operator is needed; 75 temporary, retries exhausted."""
     configure_logging(log_level, log_format)
-
-
-for command in (bench, check, demo, deploy, migrate, plan, run, sandbox, status, verify, workload):
-    commands.add_command(command)
 
 
 def main() -> None:

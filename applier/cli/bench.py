@@ -23,7 +23,7 @@ from applier.bench.replay import bench_replay
 from applier.bench.replay_result import ReplayBench
 from applier.bench.replay_tables import replay_tables
 from applier.bench.search import SearchRule
-from applier.bench.tables import balanced_table, decode_table, index_table, pipeline_tables
+from applier.bench.tables import balanced_tables, decode_table, index_table, pipeline_tables
 from applier.cli.bench_options import (
     BacklogChoice,
     Outputs,
@@ -124,7 +124,7 @@ def configurations_of(
 @click.option(
     "--config",
     "name",
-    default="net-1000",
+    default="net-1000-delay-50",
     metavar="NAME",
     help=f"One of {', '.join(NAMED)}, with @N for N workers.",
 )
@@ -144,6 +144,7 @@ def configurations_of(
     help="How far the rate that failed may be above the one that held.",
 )
 @click.option("--confirmations", type=click.IntRange(0), default=2, help="Further trials at the rate found.")
+@click.option("--rounds", type=click.IntRange(1), default=1, help="How often both are measured, in turn.")
 @output_options
 def balanced(
     *,
@@ -154,17 +155,20 @@ def balanced(
     start_rate: float,
     resolution: float,
     confirmations: int,
+    rounds: int,
     outputs: Outputs,
 ) -> None:
     """Find the highest rate of a live source at which the lag of its replica does not grow: for the applier, then for
-    the stock replica. Source, target, load and applier share this machine."""
+    the stock replica. Source, target, load and applier share this machine.
+
+    With several rounds the result is the round whose ratio is in the middle, and the spread of all ratios."""
     rule = SearchRule(start_rate, resolution, confirmations)
     plan = BalancedBench(
-        choice.spec, named(name), stock(stock_workers), trial_seconds, rule, choice.target_options
+        choice.spec, named(name), stock(stock_workers), trial_seconds, rounds, rule, choice.target_options
     )
     with ended_by_sigterm():
         facts = bench_balanced(plan, folder=choice.folder, mysqld=choice.mysqld, say=teller())
-    outputs.write("bench balanced", facts, [balanced_table(facts)], balanced_figures)
+    outputs.write("bench balanced", facts, balanced_tables(facts), balanced_figures)
 
 
 # --- the flow and its kernels --------------------------------------------------------------------------

@@ -59,13 +59,14 @@ def read_configuration(file: Path, commands: click.Group) -> dict[str, Any]:
 def _of_group(tables: dict[str, Any], group: click.Group, path: tuple[str, ...]) -> dict[str, Any]:
     known: dict[str, Any] = {}
     options = _options(group)
+    context = click.Context(group)
     for name, value in tables.items():
-        command = group.commands.get(name)
+        command = group.get_command(context, name)
         where = (*path, name)
         if command is None and name in options and path:
             known[options[name].name or name] = _plain(value, options[name], where)
         elif command is None:
-            raise _unknown(name, [*group.commands, *(options if path else ())], path)
+            raise _unknown(name, [*group.list_commands(context), *(options if path else ())], path)
         elif not isinstance(value, dict):
             raise UsageError(
                 detail=f"{name} is a command: write its options into a table [{'.'.join(where)}]"

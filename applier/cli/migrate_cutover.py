@@ -16,6 +16,7 @@ from applier.cli.live import report_progress
 from applier.cli.options import address_option, defaults_file_option
 from applier.cli.run import drained_by_signals
 from applier.cli.verify import show_report, shown_progress
+from applier.migrate.abandon import abandon, look
 from applier.migrate.cutover import cut_over, roll_back
 from applier.migrate.reverse import replaying_back, stock_statements
 from applier.migrate.settings import settings_of
@@ -199,12 +200,20 @@ def _replay_back(source: ServerAddress, target: ServerAddress, name: str) -> Non
 
 @click.command()
 @switch_options
+@click.option(
+    "--abandon-target",
+    is_flag=True,
+    help="The target is gone for good: open the source with what has come back to it; tells what is lost.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask before --abandon-target.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
 def rollback(
     defaults_file: Path | None,
     source: ServerAddress,
     target: ServerAddress,
     name: str,
+    abandon_target: bool,
+    yes: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -212,9 +221,36 @@ def rollback(
     that was interrupted before clients were let in.
 
     The migration is in catch-up afterwards: `applier migrate run` follows the source, and another cut-over may come."""
+    if yes and not abandon_target:
+        raise click.UsageError("--yes goes with --abandon-target")
+    if abandon_target:
+        _abandon(source, target, name, _switch_settings(options), yes=yes, as_json=as_json)
+        return
     report = roll_back(source, target, name, _switch_settings(options), _told)
     if report is not None:
         _show(report, "source", as_json=as_json)
+
+
+def _abandon(
+    source: ServerAddress,
+    target: ServerAddress,
+    name: str,
+    wanted: SwitchSettings,
+    *,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    for line in look(source, target, name).lines():
+        _told(line)
+    if not yes:
+        click.confirm("Give the target up and open the source?", abort=True, err=True)
+    left = abandon(
+        source, target, name, _told, stop_seconds=wanted.stop_seconds, kill_writers=wanted.kill_writers
+    )
+    if as_json:
+        click.echo(json.dumps(left.as_dict(), ensure_ascii=False))
+    else:
+        click.echo(f"clients write to the source; {'; '.join(left.lines()[:2])}")
 
 
 def _show(report: SwitchReport, destination: str, *, as_json: bool) -> None:

@@ -84,6 +84,15 @@ log = logging.getLogger(__name__)
     help="Longest that a group may take to execute, going by the groups before it.",
 )
 @click.option(
+    "--group-delay-milliseconds",
+    type=click.IntRange(0, 10_000),
+    default=0,
+    envvar="APPLIER_GROUP_DELAY_MILLISECONDS",
+    show_envvar=True,
+    help="How long to wait for more transactions once all that the source has sent is read: fewer and larger "
+    "groups, less processor time, and that much more lag.",
+)
+@click.option(
     "--net-changes/--no-net-changes",
     default=None,
     envvar="APPLIER_NET_CHANGES",
@@ -191,6 +200,7 @@ def run(
     group_transactions: int,
     group_bytes: int,
     group_milliseconds: int,
+    group_delay_milliseconds: int,
     net_changes: bool | None,
     target_gtids: Literal["preserve", "own"],
     skip_gtid: str | None,
@@ -228,7 +238,9 @@ def run(
             workers=workers or default_workers(group_transactions),
             decoders=decoders,
             ordered=commit_order == "strict",
-            group=GroupLimits(group_transactions, group_bytes, group_milliseconds / 1000),
+            group=GroupLimits(
+                group_transactions, group_bytes, group_milliseconds / 1000, group_delay_milliseconds / 1000
+            ),
             target_gtids=target_gtids,
             memory_bytes_max=memory_max << 20,
             idempotent=exec_mode == "idempotent",

@@ -49,6 +49,7 @@ class _TableWork:
     parts: int = 1
     rows_per_chunk: int = field(default_factory=lambda: FIRST_ROWS)
     failed: bool = False
+    noted: bool = False  # as copied, with its last chunk
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -165,7 +166,12 @@ class Copier:
             began = time.monotonic()
             try:
                 done = writer.copy(source, part.table, part.where, part.as_chunk())
-                writer.commit(self._state, replace(done, seconds=round(time.monotonic() - began, 4)))
+                done = replace(done, seconds=round(time.monotonic() - began, 4))
+                with table.lock:
+                    # Nobody adds a part any more: only a head does, and this is no head.
+                    last = table.parts == 1 and not table.failed
+                writer.commit(self._state, done, last=last)
+                table.noted = last
             except Fenced:
                 raise
             except (pymysql.MySQLError, OSError, DataError) as error:
@@ -241,8 +247,9 @@ class Copier:
             ended = table.parts == 0
         if not ended:
             return
-        state = TableState.FAILED if table.failed else TableState.COPIED
-        self._state.set_table(part.table.table.schema, part.table.table.name, state)
+        if not table.noted:
+            state = TableState.FAILED if table.failed else TableState.COPIED
+            self._state.set_table(part.table.table.schema, part.table.table.name, state)
         with self.progress.lock:
             self.progress.tables_done += not table.failed
 

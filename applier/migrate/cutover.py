@@ -10,6 +10,7 @@ from typing import Any
 
 from applier.address import ServerAddress
 from applier.errors import SwitchHalfway, SwitchUndone, UsageError
+from applier.migrate.abandon import refuse_abandoned
 from applier.migrate.channel import Channel
 from applier.migrate.resume import replay_settings
 from applier.migrate.server import Server, opened
@@ -18,6 +19,7 @@ from applier.migrate.state import Phase, State
 from applier.migrate.steps import Step, StepFailed, Steps, Told
 from applier.migrate.switch import CLOSED, CUT_OVER, ROLLBACK, Direction, Switch, SwitchReport, SwitchSettings
 from applier.migrate.switch_checks import CHECKS, ROLLBACK_CHECKS, Situation, check_switch
+from applier.migrate.way_back import channel_back
 from applier.selection import Schemas
 from applier.settings import RunSettings
 
@@ -134,7 +136,7 @@ def replay_back(settings: MigrateSettings) -> RunSettings:
         settings,
         source=origin,
         target=destination,
-        channel=f"{settings.channel}:back",
+        channel=channel_back(settings.name),
         selection=Schemas(settings.schemas),
     )
 
@@ -158,6 +160,8 @@ def _owned(source: ServerAddress, target: ServerAddress, name: str) -> Iterator[
             ((uuid,),) = servers[0].run("SELECT @@GLOBAL.server_uuid")
             if uuid != found.source_uuid:
                 raise UsageError(detail=f"migration {name!r} is from another source than {source.place}")
+            ((target_uuid,),) = servers[1].run("SELECT @@GLOBAL.server_uuid")
+            refuse_abandoned(servers[0], str(target_uuid), name)
             yield Migration(settings, state, *servers)
 
 

@@ -19,7 +19,7 @@ from applier.connection import connect, drop, send_command
 from applier.errors import DataError, Fenced, LinkLost
 from applier.migrate.chunks import CopyTable
 from applier.migrate.row_text import RowText
-from applier.migrate.state import Chunk, State
+from applier.migrate.state import Chunk, State, TableState
 from applier.verify.definitions import Session, query
 
 COM_QUERY: Final = 3
@@ -179,13 +179,16 @@ class Writer:
         loader.end()
         return replace(chunk, rows=loader.text.rows, bytes=source.bytes - read_before)
 
-    def commit(self, state: State, chunk: Chunk) -> None:
-        """The rows, and that they are there. Raises Fenced when another process has taken over."""
+    def commit(self, state: State, chunk: Chunk, *, last: bool) -> None:
+        """The rows, and that they are there; with the `last` ones, that the table is. Raises Fenced when another
+        process has taken over."""
         statement, arguments = state.chunk_statement(chunk)
         with self.session().cursor() as cursor:
             if not cursor.execute(statement, arguments):
                 self.discard()
                 raise Fenced(channel=state.name)
+            if last:
+                cursor.execute(*state.table_statement(chunk.schema, chunk.table, TableState.COPIED))
         query(self.session(), "COMMIT")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import asdict
@@ -11,7 +12,8 @@ import pymysql
 
 from applier.address import ServerAddress
 from applier.connection import connect
-from applier.errors import DataError, Temporary, UsageError
+from applier.errors import DataError, Refused, Temporary, UsageError
+from applier.migrate import way_back
 from applier.migrate.accounts import copy_accounts
 from applier.migrate.chunks import CopyTable, copy_table
 from applier.migrate.copy import Copier
@@ -26,6 +28,7 @@ from applier.migrate.schema_copy import (
     create_tables,
     same_table,
 )
+from applier.migrate.server import Server, opened
 from applier.migrate.settings import MigrateSettings
 from applier.migrate.snapshot import Snapshot, SnapshotLost
 from applier.migrate.state import Phase, State
@@ -60,8 +63,18 @@ def begin(settings: MigrateSettings, state: State) -> None:
             raise UsageError(
                 detail=f"migration {state.name!r} is of the schemas {named}: give another --name"
             )
+    else:
+        _forget_cut_over(settings)
     state.create(str(uuid), settings.as_options())
     state.set_options(settings.as_options())
+
+
+def _forget_cut_over(settings: MigrateSettings) -> None:
+    """Of an earlier migration by that name, whose target was abandoned."""
+    with contextlib.suppress(Refused):  # then there has been none: it needs more privileges than a copy
+        source = Server(settings.source, settings.selection)
+        with opened(source):
+            way_back.forget(source, settings.name)
 
 
 # --- schema and rows ---------------------------------------------------------------------------------------

@@ -193,6 +193,8 @@ def _empty(
 ) -> None:
     """Nothing may stand where rows will be copied to."""
     known = {table.name: table for table in state.tables()}
+    copying: list[TableName] = []
+    copied_already: list[TableName] = []
     with ddl_session(settings) as session:
         for name, table in tables.items():
             if name in complete:
@@ -200,15 +202,19 @@ def _empty(
             copied = state.chunks(*name)
             parts = parts_left(table, copied)
             if not copied:
-                query(session, f"TRUNCATE TABLE {qualified(table.table)}")
+                # Usually just made: TRUNCATE would make it again.
+                if query(session, f"SELECT 1 FROM {qualified(table.table)} LIMIT 1"):
+                    query(session, f"TRUNCATE TABLE {qualified(table.table)}")
             else:
                 for part in parts:
                     _delete(session, part)
             if parts:
                 resumed.parts += parts
-                state.set_table(*name, TableState.COPYING)
+                copying.append(name)
             elif known[name].state not in (TableState.COPIED, TableState.READY):
-                state.set_table(*name, TableState.COPIED)
+                copied_already.append(name)
+    state.set_tables(copying, TableState.COPYING)
+    state.set_tables(copied_already, TableState.COPIED)
 
 
 def _delete(session: Connection[Any], part: Part) -> None:

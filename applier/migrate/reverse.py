@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from applier.address import ServerAddress
 from applier.errors import UsageError
+from applier.migrate.abandon import refuse_abandoned
 from applier.migrate.cutover import replay_back
 from applier.migrate.following import following
 from applier.migrate.server import Server, opened
@@ -68,8 +69,10 @@ def _settings_after_cut_over(source: ServerAddress, target: ServerAddress, name:
 @contextmanager
 def _source_open(settings: MigrateSettings) -> Iterator[None]:
     """super_read_only off, and on again at the end; not when a rollback has begun, which has its own use for it."""
-    server = Server(settings.source, settings.selection)
-    with opened(server):
+    server, target = (Server(one, settings.selection) for one in (settings.source, settings.target))
+    with opened(server, target):
+        ((uuid,),) = target.run("SELECT @@GLOBAL.server_uuid")
+        refuse_abandoned(server, str(uuid), settings.name)
         server.open_for_replay()
     try:
         yield

@@ -86,24 +86,56 @@ def create_tables(
     definitions: Definitions,
     estimates: dict[TableName, tuple[int, int]],
 ) -> None:
-    """Tables that the migration does not know yet, or knows otherwise, are dropped and made, and noted as pending."""
+    """Tables that the migration does not know yet, or knows otherwise, are dropped and made, and noted as pending.
+    Likewise those that are noted and not there: a process was killed between the two."""
     known = {table.name: table for table in state.tables()}
     for gone in set(known) - set(definitions.tables):
         _drop(settings, gone)
         state.remove_table(*gone)
-    with ddl_session(settings) as session:
-        for name, statement in definitions.tables.items():
-            before = known.get(name)
-            if before is not None and same_table(before.definition, statement):
+    there = _tables_there(settings)
+    wanted = []
+    for name, statement in definitions.tables.items():
+        before = known.get(name)
+        if before is not None:
+            if name in there and same_table(before.definition, statement):
                 continue
-            split = split_create(statement, defer=settings.defer_indexes)
-            rows, size = estimates.get(name, (0, 0))
-            # Noted first: what is on the target and not noted would not be ours to drop.
             state.remove_table(*name)
-            state.put_tables([TableProgress(*name, TableState.PENDING, statement, split.later, rows, size)])
-            query(session, f"USE {quoted(name[0])}")
-            query(session, f"DROP TABLE IF EXISTS {quoted(name[1])}")
-            query(session, split.now)
+        rows, size = estimates.get(name, (0, 0))
+        split = split_create(statement, defer=settings.defer_indexes)
+        wanted.append((name, split.now, split.later, statement, rows, size))
+    # Noted first: what is on the target and not noted would not be ours to drop.
+    state.put_tables(
+        [
+            TableProgress(*name, TableState.PENDING, statement, later, rows, size)
+            for name, _, later, statement, rows, size in wanted
+        ]
+    )
+    work = Work(wanted)
+
+    def worker() -> None:
+        with ddl_session(settings) as session:
+            while (one := work.take()) is not None:
+                try:
+                    (schema, table), now, *_ = one
+                    query(session, f"USE {quoted(schema)}")
+                    if (schema, table) in there:
+                        query(session, f"DROP TABLE IF EXISTS {quoted(table)}")
+                    query(session, now)
+                finally:
+                    work.done()
+
+    work.run([worker] * min(settings.threads, len(wanted)), lambda: None)
+
+
+def _tables_there(settings: MigrateSettings) -> set[TableName]:
+    condition, arguments = settings.selection.condition("table_schema")
+    with ddl_session(settings) as session:
+        rows = query(
+            session,
+            f"SELECT table_schema, table_name FROM information_schema.tables WHERE {condition}",
+            arguments,
+        )
+    return {(str(schema), str(table)) for schema, table in rows}
 
 
 def same_table(one: str, other: str) -> bool:
@@ -152,8 +184,10 @@ def build_indexes(settings: MigrateSettings, state: State, told: Callable[[str],
     work.run([worker] * min(settings.threads, max(1, len(tables))), lambda: None)
     with ddl_session(settings) as session:
         for table in tables:
-            _alter(session, table.name, [clause for clause in table.deferred if is_foreign_key(clause)])
-            state.set_table(*table.name, TableState.READY)
+            foreign_keys = [clause for clause in table.deferred if is_foreign_key(clause)]
+            if foreign_keys:
+                _alter(session, table.name, foreign_keys)
+    state.set_tables([table.name for table in tables], TableState.READY)
 
 
 def _at_once(clauses: Sequence[str]) -> Iterator[list[str]]:

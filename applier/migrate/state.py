@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from applier.address import ServerAddress
@@ -247,13 +247,23 @@ class State(StateSession):
                     *(one.rows_estimated, one.bytes_estimated, one.error),
                 )
 
-    def set_table(self, schema: str, table: str, state: TableState, error: str = "") -> None:
+    def set_table(self, schema: str, table: str, state: TableState) -> None:
+        self.set_tables([(schema, table)], state)
+
+    def set_tables(self, names: Iterable[tuple[str, str]], state: TableState) -> None:
+        """All in one transaction."""
         with self._transaction():
-            self._run(
-                f"UPDATE {SCHEMA}.tables SET state = %s, error = %s"
-                " WHERE migration = %s AND schema_name = %s AND table_name = %s",
-                *(state, error, self.name, schema, table),
-            )
+            for name in names:
+                statement, arguments = self.table_statement(*name, state)
+                self._run(statement, *arguments)
+
+    def table_statement(self, schema: str, table: str, state: TableState) -> tuple[str, tuple[object, ...]]:
+        """What notes a table's state, in a transaction that makes sure of the owner."""
+        return (
+            f"UPDATE {SCHEMA}.tables SET state = %s, error = ''"
+            " WHERE migration = %s AND schema_name = %s AND table_name = %s",
+            (state, self.name, schema, table),
+        )
 
     def remove_table(self, schema: str, table: str) -> None:
         """Forget a table and its chunks."""

@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from applier.errors import DataError
+from applier.errors import DataError, Refused
+from applier.migrate import way_back
 from applier.migrate.channel import Channel
 from applier.migrate.quick import QuickComparison
 from applier.migrate.server import Server, Settings
@@ -158,10 +159,29 @@ class Switch:
             servers = (self._origin, self._destination)
             before = {server.role: asdict(server.settings()) for server in servers}
             facts = {"to": self.direction.destination, "stage": CLOSED, "before": before}
+            if self.direction is CUT_OVER:
+                self._note_on_source()
             self._state.set_phase(self.direction.during, switch=facts)
         self._destination.open_for_replay()
         self._there.start()
         return "the replay is ours" if noted is None else "going on after an interruption"
+
+    def _note_on_source(self) -> None:
+        """For a target that dies and takes the state with it."""
+        ((uuid,),) = self._destination.run("SELECT @@GLOBAL.server_uuid")
+        scheduler = self._origin.settings().event_scheduler
+        place = self._destination.address.place
+        note = way_back.WayBack(str(uuid), place, self._settings.schemas, scheduler)
+        try:
+            note.write(self._origin, self._settings.name)
+        except Refused as error:
+            self._told(f"warning: not noted on the source, for `rollback --abandon-target`: {error}")
+
+    def _forget_on_source(self, source: Server) -> None:
+        try:
+            way_back.forget(source, self._settings.name)
+        except Refused as error:
+            self._told(f"warning: {way_back.TABLE} on the source keeps a cut-over that is over: {error}")
 
     def noted(self) -> dict[str, Any] | None:
         """What an earlier attempt of this switch has noted."""
@@ -178,6 +198,9 @@ class Switch:
         if self.noted() is not None:
             with self._again(self._destination) as destination:
                 destination.restore_super_read_only(self._before(self._destination))
+        if self.direction is CUT_OVER:
+            with self._again(self._origin) as origin:
+                self._forget_on_source(origin)
         self._state.set_phase(self.direction.undone, switch=None)
 
     def _catch_up(self) -> str:
@@ -292,10 +315,14 @@ class Switch:
         assert noted is not None
         self.report.start, self.report.position = noted["start"], noted["position"]
         self._back.start_from(self.report.start)
+        if self.direction is CUT_OVER:
+            way_back.note_start(self._origin, self._settings.name, self.report.start)
         self._origin.stay_read_only(super_read_only=self._origin.role != STATE_HOLDER)
         return ""
 
     def _note_way_back(self) -> str:
+        if self.direction is ROLLBACK:
+            self._forget_on_source(self._destination)
         done = {"to": self.direction.destination, "at": time.time()} | self.report.as_dict()
         self._state.set_phase(self.direction.after, switch=None, last_switch=done, verified=None)
         return f"begins at {self.report.start}"

@@ -75,7 +75,8 @@ def limiting_stage(pipeline: Pipeline) -> str:
 def front_of(pipeline: Pipeline) -> Front:
     reader = pipeline.reader
     in_flight = reader.next_sequence_number - 1 > pipeline.clock.low_water_mark
-    late = reader.marks.recent and reader.marks.read_delay_seconds > LATE_SECONDS
+    late_seconds = LATE_SECONDS + reader.delay_seconds  # that much is on purpose
+    late = reader.marks.recent and reader.marks.read_delay_seconds > late_seconds
     return Front(in_flight, late, reader.waiting)
 
 

@@ -7,10 +7,13 @@ all?
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import math
 import select
 import socket
 import ssl
+import sys
+import termios
 import threading
 import time
 from types import TracebackType
@@ -35,6 +38,9 @@ FIRST_PACKET_TIMEOUT_SECONDS = 60.0
 PACKET_HEADER_BYTES = 4
 STATUS_ERROR = 0xFF
 FIRST_READ_BYTES = 16384
+GATHER_LOOK_SECONDS = 0.005
+# So much is worth a read at once; a socket of the same machine's file system holds no more than 200 KiB of packets.
+GATHER_BYTES_MAX, GATHER_LOCAL_BYTES_MAX = 256 << 10, 64 << 10
 
 
 class DumpStream:
@@ -47,9 +53,11 @@ class DumpStream:
         self._connection = connection
         self._socket = raw_socket(connection)
         self._tls = self._socket if isinstance(self._socket, ssl.SSLSocket) else None
+        self._gather_bytes_max = _with_room_to_gather(self._socket)
         self._poll = select.poll()
         self._first = memoryview(b"")  # the source's first bytes, read to see its answer, not yet handed out
         self._closed = False
+        self._closing = threading.Event()
         self._reading = threading.Lock()  # held while the socket is in use: it is never closed under a reader
         self._silent_since: float | None = None
         self._silence_seconds_max = FIRST_PACKET_TIMEOUT_SECONDS
@@ -125,6 +133,17 @@ class DumpStream:
                 return False
             return bool(self._tls is not None and self._tls.pending()) or self._ready(select.POLLIN, 0)
 
+    def gather(self, seconds: float) -> None:
+        """Let more come: for `seconds`, but not where a good deal is there, or after `close`.
+
+        What has come is asked for every few milliseconds: SO_RCVLOWAT would be one wait, but local sockets
+        ignore it.
+        """
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0 and self._bytes_there() < self._gather_bytes_max:
+            if self._closing.wait(min(left, GATHER_LOOK_SECONDS)):
+                return
+
     def refusal(self, code: int, message: str) -> ApplierError:
         """The error that an error packet in the middle of the log stands for."""
         return source_error(self.address, code, message)
@@ -141,11 +160,19 @@ class DumpStream:
         if self._closed:
             return
         self._closed = True
+        self._closing.set()
         with contextlib.suppress(OSError):  # the source was first
             # Not SSLSocket.shutdown: it takes the TLS state away from a reader in the middle of a record.
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
         with self._reading:
             drop(self._connection)
+
+    def _bytes_there(self) -> int:
+        """Received by the kernel and not yet read; encrypted bytes as they are."""
+        with self._reading:
+            if self._closed:
+                return 0
+            return int.from_bytes(fcntl.ioctl(self._socket, termios.FIONREAD, bytes(4)), sys.byteorder)
 
     def _receive(self, buffer: memoryview) -> tuple[int, int]:
         """(bytes read, 0), or (0, what to poll for)."""
@@ -196,6 +223,16 @@ class DumpStream:
             executed = start.executed if isinstance(start, FromGtids) else None
             raise explain_start(self.address, refused["code"], refused["message"], executed)
         self._first = memoryview(bytes(first))
+
+
+def _with_room_to_gather(sock: socket.socket) -> int:
+    """How much `gather` lets come. The kernel gives a socket the room for as much as it once had to wait for; without
+    that a backlog could be stuck at less (64 KiB at the start) and each read of it would be waited for."""
+    if sock.family == socket.AF_UNIX:
+        return GATHER_LOCAL_BYTES_MAX
+    for count in (GATHER_BYTES_MAX, 1):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
+    return GATHER_BYTES_MAX
 
 
 def _receive_records(tls: ssl.SSLSocket, buffer: memoryview) -> int:

@@ -116,7 +116,7 @@ def test_replay_fails_when_the_target_holds_other_data(kept: Path, monkeypatch: 
 def test_balanced_finds_a_rate_for_the_applier_and_for_the_stock_replica(kept: Path) -> None:
     facts = run_bench(
         kept, "balanced", "--transactions", "300", "--config", "strict-1", "--stock", "4", "--trial-seconds", "1",
-        "--start-rate", "1000", "--resolution", "1", "--confirmations", "0",
+        "--start-rate", "1000", "--resolution", "1", "--confirmations", "0", "--rounds", "2",
     )  # fmt: skip
     for side in ("applier", "stock"):
         one = facts[side]
@@ -126,7 +126,15 @@ def test_balanced_finds_a_rate_for_the_applier_and_for_the_stock_replica(kept: P
         assert one["saturated"]["stage"]
         for shown in one["lag"]:
             assert {"seconds", "transactions", "lag_seconds"} == set(shown["samples"][0])
-    assert facts["ratio"] > 0
+        assert one["cpu_microseconds_per_transaction"]["source"] > 0
+    assert set(facts["applier"]["cpu_microseconds_per_transaction"]) == {
+        "source",
+        "target",
+        "applier",
+        "load",
+    }
+    assert [one["ratio"] > 0 for one in facts["rounds"]] == [True, True]
+    assert facts["ratio"] == facts["ratios"]["min"] <= facts["ratios"]["max"]  # the lower one of two
 
 
 def test_pipeline_measures_the_flow_with_and_without_compression(kept: Path) -> None:

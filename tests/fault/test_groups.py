@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -21,6 +22,7 @@ from applier.pipeline import PipelineSettings
 from applier.replay import Replay
 from applier.sandbox import Server
 from applier.settings import RunSettings
+from applier.source.relay.session import RelaySettings
 from applier.verify import VerifyOptions, verify
 from scheduler.grouping import GroupLimits
 from tests.replaying import Running, address, executed
@@ -132,6 +134,30 @@ def test_killed_target_goes_on_without_loss_or_doubling(source: Server, target: 
     assert_same_rows(source, target)
     if gtids == "preserve":
         assert executed(target) == executed(source)
+
+
+@pytest.mark.parametrize("relayed", [False, True], ids=["live", "relay log"])
+def test_a_delay_makes_groups_where_there_is_no_backlog(
+    source: Server, target: Server, relayed: bool, tmp_path: Path
+) -> None:
+    pipeline = PipelineSettings(workers=3, group=GroupLimits(1000, delay_seconds=0.5), net_changes=True)
+    wanted = settings(
+        source,
+        target,
+        "preserve",
+        stop_at_end=False,
+        pipeline=pipeline,
+        relay_log=RelaySettings(tmp_path / "relay") if relayed else None,
+    )
+    running = Running(Replay(wanted))
+    for seed in range(2):
+        write(source, 150, seed)
+        running.wait_for(source, target)
+    workers = running.replay.pipeline.workers if running.replay.pipeline else []
+    running.finish()
+    assert sum(worker.state.transactions for worker in workers) >= 300
+    assert sum(worker.state.units for worker in workers) < 60
+    assert_same_rows(source, target)
 
 
 def test_second_applier_on_a_channel_is_refused(source: Server, target: Server) -> None:

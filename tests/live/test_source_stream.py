@@ -6,6 +6,7 @@ import dataclasses
 import random
 import ssl
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -17,7 +18,7 @@ from applier.sandbox import Server
 from applier.source.dump import FromFile, FromGtids
 from applier.source.files import LogFiles, files_of_index
 from applier.source.registration import ReplicaIdentity, server_ids
-from applier.source.stream import DumpStream
+from applier.source.stream import GATHER_BYTES_MAX, DumpStream
 from tests.dumps import (
     FORMAT_DESCRIPTION_EVENT,
     HEARTBEAT_EVENTS,
@@ -32,6 +33,7 @@ from tests.dumps import (
     position,
     read_all,
 )
+from tests.waiting import wait_until
 
 # --- the same bytes ----------------------------------------------------------------------------------
 
@@ -115,6 +117,39 @@ def test_stream_goes_on_over_a_rotation(
     source.execute(f"INSERT INTO {table} (v) VALUES ('second file')")
     text = b"".join(read_all(address, start, identity))
     assert 0 < text.index(b"first file") < text.index(b"second file")
+
+
+def test_more_may_come_before_the_next_read_but_a_backlog_is_not_waited_for(
+    source: Server, address: ServerAddress, identity: ReplicaIdentity, table: str
+) -> None:
+    start = position(source)
+    buffer = memoryview(bytearray(1 << 20))
+    with DumpStream.open(address, start, identity) as stream:
+        while stream.has_more():
+            stream.read_into(buffer, 0.0)
+        source.execute(f"INSERT INTO {table} (v) VALUES ('one')")
+        wait_until(stream.has_more, what="the first transaction")
+        with ThreadPoolExecutor(1) as pool:
+            gathered = pool.submit(stream.gather, 1.0)
+            source.execute(f"INSERT INTO {table} (v) VALUES ('two')")
+            gathered.result()
+        assert b"two" in bytes(buffer[: stream.read_into(buffer, 0.0)])
+        for _ in range(3):
+            source.execute(f"INSERT INTO {table} (v) VALUES (REPEAT('x', 1000000))")
+        begin = time.monotonic()
+        stream.gather(60.0)
+        assert time.monotonic() - begin < 30.0
+        assert stream.read_into(buffer, 0.0) >= GATHER_BYTES_MAX // 2
+
+
+def test_close_ends_a_wait_for_more(
+    source: Server, address: ServerAddress, identity: ReplicaIdentity
+) -> None:
+    stream = DumpStream.open(address, position(source), identity)
+    with ThreadPoolExecutor(1) as pool:
+        gathered = pool.submit(stream.gather, 60.0)
+        stream.close()
+        gathered.result(30.0)
 
 
 def test_event_larger_than_a_packet_arrives_whole(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import re
@@ -17,7 +18,7 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from applier.address import Role, parse_url
-from applier.cli import commands
+from applier.cli import COMMANDS
 from applier.observe import catalogue
 from applier.observe.collector import registry_of
 from applier.observe.http import DEFAULT_PORT
@@ -174,7 +175,10 @@ def test_promtool_finds_nothing_and_every_alert_is_tested_with_time() -> None:
 
 def test_alerts_say_what_is_wrong_and_what_to_do() -> None:
     options = {
-        option for command in commands.commands.values() for one in command.params for option in one.opts
+        option
+        for name in COMMANDS
+        for one in getattr(importlib.import_module(f"applier.cli.{name}"), name).params
+        for option in one.opts
     }
     for rule in grafana.alerts():
         assert rule["labels"]["severity"] in {"critical", "warning"}

@@ -106,7 +106,10 @@ def test_bytes_that_are_no_text_are_refused(file: Path) -> None:
 def test_every_option_of_every_command_can_be_written_into_the_file() -> None:
     def walk(group: click.Group) -> list[click.Option]:
         found = [option for option in group.params if isinstance(option, click.Option)]
-        for command in group.commands.values():
+        context = click.Context(group)
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            assert command is not None
             nested = walk(command) if isinstance(command, click.Group) else command.params
             found += [option for option in nested if isinstance(option, click.Option)]
         return found

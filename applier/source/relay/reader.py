@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from io import FileIO
+from typing import Final
 
 from applier.errors import ApplierError, CorruptEvent, LinkLost, RelayLogFailed
 from applier.events.gtid import GtidSet
@@ -11,6 +12,8 @@ from applier.events.headers import MAGIC
 from applier.reader import ReceivingEnded
 from applier.source.relay.log import RelayLog
 from applier.source.relay.recovery import RelayFile, corrupt
+
+GATHER_BYTES_MAX: Final = 256 << 10  # so much is worth a read at once
 
 
 class RelayStream:
@@ -54,6 +57,16 @@ class RelayStream:
     def has_more(self) -> bool:
         with self._relay.changed:
             return not self._closed and self._advance() > 0
+
+    def gather(self, seconds: float) -> None:
+        """Let more be written: returns after `seconds`, when GATHER_BYTES_MAX can be read, or after `close`."""
+        with self._relay.changed:
+            self._relay.changed.wait_for(
+                lambda: (
+                    self._closed or self._advance() >= GATHER_BYTES_MAX or self._relay.failure is not None
+                ),
+                seconds,
+            )
 
     def refusal(self, code: int, message: str) -> ApplierError:
         raise AssertionError("a relay log holds no error packets")
