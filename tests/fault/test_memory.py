@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +32,7 @@ from tests.waiting import wait_until
 
 MEMORY_MIB = 128
 STILL_SECONDS = 1.0
+PEAK_SECONDS = 0.05  # between looks at it
 TABLES = 300
 
 
@@ -127,6 +130,8 @@ def test_target_that_stands_still_stops_the_reader(
                     peak = field(status.read_text(encoding="utf-8"), "VmHWM") << 10
                 except (OSError, AssertionError):  # it has ended
                     break
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    run.process.wait(PEAK_SECONDS)
             assert run.wait(300) == 0, run.errors
     assert executed(target) == executed(source)
     assert checksums(target) == checksums(source)
