@@ -4,6 +4,10 @@ import os
 import sys
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)  # a busy machine stops a test for seconds
+settings.load_profile("untimed")
 
 # Hundreds of tests start the command, and where nothing may be written each start would compile all of it: seconds.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

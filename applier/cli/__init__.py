@@ -12,6 +12,7 @@ import click
 
 from applier.cli.configuration import configuration_option
 from applier.cli.logs import Format, configure_logging
+from applier.cli.options import environment_option
 from applier.errors import ApplierError
 
 log = logging.getLogger("applier")
@@ -51,20 +52,16 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(version("applier"), prog_name="applier")
 @configuration_option
-@click.option(
+@environment_option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
-    envvar="APPLIER_LOG_LEVEL",
-    show_envvar=True,
     help="debug also logs row data where it helps.",
 )
-@click.option(
+@environment_option(
     "--log-format",
     type=click.Choice(["text", "json"]),
     default="text",
-    envvar="APPLIER_LOG_FORMAT",
-    show_envvar=True,
     help="One event a line, on stderr.",
 )
 def commands(log_level: str, log_format: Format) -> None:

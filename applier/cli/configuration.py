@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 
+from applier.cli.options import environment_option
 from applier.errors import UsageError
 
 SIMPLE = (str, int, float, bool)
@@ -26,14 +27,12 @@ SIMPLE = (str, int, float, bool)
 
 def configuration_option(command: Any) -> Any:
     """`--config FILE`, for the command line as a whole."""
-    return click.option(
+    return environment_option(
         "--config",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         is_eager=True,
         expose_value=False,
         callback=_take,
-        envvar="APPLIER_CONFIG",
-        show_envvar=True,
         help="TOML file with options, one table a command: [run], [bench.replay] …",
     )(command)
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from applier.cli.live import report_progress
+from applier.cli.options import environment_option
 from applier.demo import Demo, DemoSettings, DemoSummary
 
 
@@ -31,11 +32,9 @@ from applier.demo import Demo, DemoSettings, DemoSummary
     default=100,
     help="Most transactions that share a commit when there is a backlog; 1: each on its own.",
 )
-@click.option(
+@environment_option(
     "--mysqld",
     type=click.Path(exists=True, dir_okay=False),
-    envvar="APPLIER_MYSQLD",
-    show_envvar=True,
     help="The server to use; found or fetched otherwise.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")

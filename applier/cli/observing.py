@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from applier.cli.options import environment_option
 from applier.observe.http import DEFAULT_HOST, DEFAULT_PORT, HttpServer, parse_listen
 from applier.observe.observer import Observer
 from applier.observe.status import Cause
@@ -32,28 +33,22 @@ class Watching:
 def watching_options(command: Command) -> Command:
     """`--http`, `--ready-lag-max`, `--http-linger`, as arguments `http`, `ready_lag_max`, `http_linger`."""
     for option in (
-        click.option(
+        environment_option(
             "--http-linger",
             type=click.FloatRange(0, 3600),
             default=0.0,
             metavar="SECONDS",
-            envvar="APPLIER_HTTP_LINGER",
-            show_envvar=True,
             help="After a failure go on answering HTTP for so long before ending, so that it is seen and scraped.",
         ),
-        click.option(
+        environment_option(
             "--ready-lag-max",
             type=click.FloatRange(0),
             metavar="SECONDS",
-            envvar="APPLIER_READY_LAG_MAX",
-            show_envvar=True,
             help="/readyz says no when the target is further behind.",
         ),
-        click.option(
+        environment_option(
             "--http",
             metavar="HOST:PORT",
-            envvar="APPLIER_HTTP",
-            show_envvar=True,
             callback=lambda context, parameter, value: None if value is None else parse_listen(value),
             help="Serve /metrics, /status, /healthz, /readyz and a live page there; "
             f"'{DEFAULT_PORT}' means {DEFAULT_HOST}:{DEFAULT_PORT}. Off unless given.",

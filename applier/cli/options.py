@@ -59,3 +59,9 @@ def defaults_file_option(command: Command) -> Command:
         show_envvar=True,
         help="MySQL option file; groups [client], [applier-source], [applier-target].",
     )(command)
+
+
+def environment_option(name: str, *more: str, **facts: Any) -> Callable[[Command], Command]:
+    """An option that can be given by an environment variable too, which help names: `--a-b` by APPLIER_A_B."""
+    variable = "APPLIER_" + name.partition("/")[0].removeprefix("--").replace("-", "_").upper()
+    return click.option(name, *more, envvar=variable, show_envvar=True, **facts)

@@ -20,7 +20,7 @@ import click
 from applier.address import ServerAddress
 from applier.cli.live import report_progress
 from applier.cli.observing import Watching, causes_text, lingering, watched, watching_options
-from applier.cli.options import address_option, defaults_file_option
+from applier.cli.options import address_option, defaults_file_option, environment_option
 from applier.deploy.notify import notified
 from applier.pipeline import GROUP_WORKERS, WORKERS, PipelineSettings, default_workers
 from applier.replay import Replay
@@ -35,97 +35,75 @@ log = logging.getLogger(__name__)
 @defaults_file_option
 @address_option("source", several=True)
 @address_option("target")
-@click.option(
+@environment_option(
     "--workers",
     type=click.IntRange(1, 256),
-    envvar="APPLIER_WORKERS",
-    show_envvar=True,
     help=f"Sessions on the target.  [default: {WORKERS}, with groups {GROUP_WORKERS}]",
 )
-@click.option(
+@environment_option(
     "--decoders",
     type=click.IntRange(1, 64),
     default=4,
-    envvar="APPLIER_DECODERS",
-    show_envvar=True,
     help="Decoding threads.",
 )
-@click.option(
+@environment_option(
     "--commit-order",
     type=click.Choice(["strict", "relaxed"]),
     default="strict",
-    envvar="APPLIER_COMMIT_ORDER",
-    show_envvar=True,
     help="relaxed: transactions wait for what they depend on only; readers of the target may see states "
     "that the source never had.",
 )
-@click.option(
+@environment_option(
     "--group-transactions",
     type=click.IntRange(1, 100_000),
     default=1,
-    envvar="APPLIER_GROUP_TRANSACTIONS",
-    show_envvar=True,
     help="Most consecutive transactions that share a commit when there is a backlog; 1: each on its own.",
 )
-@click.option(
+@environment_option(
     "--group-bytes",
     type=click.IntRange(1024),
     default=32 << 20,
-    envvar="APPLIER_GROUP_BYTES",
-    show_envvar=True,
     help="Most bytes of events that share a commit.",
 )
-@click.option(
+@environment_option(
     "--group-milliseconds",
     type=click.IntRange(1),
     default=1000,
-    envvar="APPLIER_GROUP_MILLISECONDS",
-    show_envvar=True,
     help="Longest that a group may take to execute, going by the groups before it.",
 )
-@click.option(
+@environment_option(
     "--group-delay-milliseconds",
     type=click.IntRange(0, 10_000),
     default=0,
-    envvar="APPLIER_GROUP_DELAY_MILLISECONDS",
-    show_envvar=True,
     help="How long to wait for more transactions once all that the source has sent is read: fewer and larger "
     "groups, less processor time, and that much more lag.",
 )
-@click.option(
+@environment_option(
     "--net-changes/--no-net-changes",
     default=None,
-    envvar="APPLIER_NET_CHANGES",
-    show_envvar=True,
     help="Fold the changes of one row within a group into one; on with groups.",
 )
-@click.option(
+@environment_option(
     "--target-gtids",
     type=click.Choice(["preserve", "own"]),
     default="preserve",
-    envvar="APPLIER_TARGET_GTIDS",
-    show_envvar=True,
     help="preserve: the target gets the source's GTIDs (with groups: no binary log of the changes); "
     "own: the target logs the changes under its own GTIDs.",
 )
 @click.option(
     "--skip-gtid", metavar="SET", help="Leave these transactions out for good: they count as applied."
 )
-@click.option(
+@environment_option(
     "--exec-mode",
     type=click.Choice(["strict", "idempotent"]),
     default="strict",
-    envvar="APPLIER_EXEC_MODE",
-    show_envvar=True,
     help="idempotent: a row that is missing or there already is no error; the source's image wins. For repairs only: "
     "it hides differences.",
 )
-@click.option(
+@environment_option(
     "--memory-max",
     type=click.IntRange(64),
     default=512,
-    envvar="APPLIER_MEMORY_MAX",
-    show_envvar=True,
     help="Memory in MiB. What queues and buffers hold is measured; when it is used up the reader waits.",
 )
 @click.option(
@@ -140,52 +118,40 @@ log = logging.getLogger(__name__)
     help="With --stop-at-end: leave the target ready for stock replication by auto-position, and print how.",
 )
 @click.option("--until-gtid-set", metavar="SET", help="End when this set is applied.")
-@click.option(
+@environment_option(
     "--server-id",
     type=click.IntRange(1, 2**32 - 1),
-    envvar="APPLIER_SERVER_ID",
-    show_envvar=True,
     help="Ours towards the source; a free one is chosen otherwise.",
 )
-@click.option(
+@environment_option(
     "--reconnect-attempts",
     type=click.IntRange(0),
     default=20,
-    envvar="APPLIER_RECONNECT_ATTEMPTS",
-    show_envvar=True,
     help="In a row, before giving up with exit code 75.",
 )
 @click.option("--check/--no-check", "check_first", default=True, help="Check the preconditions first.")
-@click.option(
+@environment_option(
     "--record-schedule",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    envvar="APPLIER_RECORD_SCHEDULE",
-    show_envvar=True,
     help="Write there what ran when and which keys it touched (as hashes), to prove or study the schedule.",
 )
-@click.option(
+@environment_option(
     "--relay-log",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    envvar="APPLIER_RELAY_LOG",
-    show_envvar=True,
     help="Receive at the source's speed into files there, and apply from them: the source may purge what it has sent.",
 )
-@click.option(
+@environment_option(
     "--relay-log-max-size",
     type=click.IntRange(1),
     default=128,
-    envvar="APPLIER_RELAY_LOG_MAX_SIZE",
-    show_envvar=True,
     help="MiB in a relay log file before the next is begun.",
 )
-@click.option(
+@environment_option(
     "--relay-log-space-limit",
     type=click.IntRange(0),
     default=0,
-    envvar="APPLIER_RELAY_LOG_SPACE_LIMIT",
-    show_envvar=True,
     help="MiB in all relay log files together before receiving waits for the target; 0: no limit but the disk.",
 )
 @watching_options

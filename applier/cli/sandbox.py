@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from applier.cli.options import environment_option
 from applier.errors import PreflightFailed
 from applier.sandbox import Sandbox, Server
 from applier.sandbox.options import parse_settings
@@ -60,11 +61,9 @@ def _show(servers: Iterable[Server], *, as_json: bool) -> None:
     show_default=True,
     help="Names, separated by commas. `replica` becomes a stock MySQL replica of `source`.",
 )
-@click.option(
+@environment_option(
     "--mysqld",
     type=click.Path(path_type=Path, dir_okay=False),
-    envvar="APPLIER_MYSQLD",
-    show_envvar=True,
     help="The mysqld to run; else the one on PATH; else MySQL is fetched into the cache folder.",
 )
 @click.option(

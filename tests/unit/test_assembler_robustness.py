@@ -17,7 +17,7 @@ from tests.binlog_bytes import EVERY_KIND, MANY_ROW_EVENTS, SOURCE_UUID, events_
 
 BUFFER_BYTES = 512
 FILES = [EVERY_KIND, MANY_ROW_EVENTS]
-ATTEMPTS = settings(max_examples=400, deadline=None)
+ATTEMPTS = settings(max_examples=400)
 
 
 def drain(assembler: StreamAssembler, content: bytes, chunks: list[int]) -> None:
@@ -102,7 +102,7 @@ def test_real_events_in_any_order(data: st.DataObject, chunks: list[int]) -> Non
     drain(assembler, log.packets([pool[0], *events]), chunks)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from(FILES), chunk_sizes(), st.integers(64, 5000), st.integers(1, 3000), st.booleans())
 def test_how_bytes_arrive_makes_no_difference(
     content: bytes, chunks: list[int], buffer_bytes: int, part_bytes_max: int, flush: bool

@@ -113,7 +113,7 @@ accesses = st.sampled_from([EXCLUSIVE, SHARED, OVER_SHARED])
 histories = st.lists(st.lists(st.tuples(st.integers(0, 30), accesses), max_size=8), max_size=120)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(history=histories, lag=st.integers(0, 40))
 def test_exact_while_nothing_overflows(history: list[list[Touch]], lag: int) -> None:
     index, model = BucketIndex(), DictModel()
@@ -124,7 +124,7 @@ def test_exact_while_nothing_overflows(history: list[list[Touch]], lag: int) -> 
         assert max(answer, low_water_mark) == max(exact, low_water_mark)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     history=histories,
     lag=st.integers(0, 40),

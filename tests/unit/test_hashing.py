@@ -8,7 +8,7 @@ from collections import Counter
 from types import EllipsisType
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from writeset.definitions import Access, Form, KeyColumnDefinition, KeyDefinition, RowKind, TableDefinition
@@ -122,7 +122,6 @@ def test_forms_are_equal_where_the_server_says_so(form: Form, one: bytes, other:
 
 
 @given(st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=700))
-@settings(deadline=None)
 def test_folding_is_upper_case_however_long_the_text(text: str) -> None:
     of = one_column(Form.FOLDED_TRIMMED, fold=CASE_FOLD)
     assert same(of, text.encode(), text.swapcase().encode() + b"  ")

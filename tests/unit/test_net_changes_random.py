@@ -119,7 +119,7 @@ def subset_of_tables(random: Random) -> Sequence[Table]:
     return random.sample(TABLES, random.randint(1, len(TABLES)))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     st.integers(0, 1 << 32),
     st.integers(1, 40),
@@ -168,7 +168,7 @@ def hand_off(seed: int, tables: Sequence[Table], before: int, in_flight: int, le
     return group.rows_held, group.rows_in
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(st.integers(0, 1 << 32), st.integers(0, 5), st.integers(0, 10), st.integers(1, 20))
 def test_ready_rows_may_run_before_the_groups_in_flight_and_held_rows_after_them(
     seed: int, before: int, in_flight: int, length: int
@@ -176,7 +176,7 @@ def test_ready_rows_may_run_before_the_groups_in_flight_and_held_rows_after_them
     hand_off(seed, subset_of_tables(Random(seed)), before, in_flight, length)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.integers(0, 1 << 32), st.integers(1, 10), st.integers(1, 20))
 @example(seed=0, in_flight=1, length=1)
 def test_unique_values_that_move_between_groups_are_handed_over(
@@ -185,7 +185,7 @@ def test_unique_values_that_move_between_groups_are_handed_over(
     hand_off(seed, (UNIQUE, COMPOSITE, PREFIX), 0, in_flight, length)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 1 << 32), st.integers(1, 10), st.integers(1, 20))
 def test_parents_and_children_are_handed_over(seed: int, in_flight: int, length: int) -> None:
     hand_off(seed, (PARENT, CHILD), 0, in_flight, length)

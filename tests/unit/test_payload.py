@@ -179,7 +179,7 @@ def test_payload_headers_that_make_no_sense_are_refused(body: bytes) -> None:
         inflate(batch_of(body), 0)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_damaged_payloads_raise_our_errors_only(data: st.DataObject) -> None:
     body = bytearray(

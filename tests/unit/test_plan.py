@@ -53,7 +53,7 @@ def logs(draw: st.DrawFn) -> list[Logged]:
     ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(logs())
 def test_critical_path_is_the_longest_chain_of_the_model(log: list[Logged]) -> None:
     plan = plan_of(log)
@@ -62,7 +62,7 @@ def test_critical_path_is_the_longest_chain_of_the_model(log: list[Logged]) -> N
     assert plan.barrier_total == sum(one.barrier for one in schedule(log))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(logs())
 def test_speedups_are_those_of_explicit_workers(log: list[Logged]) -> None:
     plan, scheduled = plan_of(log), schedule(log)
@@ -72,7 +72,7 @@ def test_speedups_are_those_of_explicit_workers(log: list[Logged]) -> None:
             assert plan.speedup[policy][workers] == pytest.approx(expected), (policy, workers)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(logs())
 def test_more_workers_and_finer_hand_over_never_slow_down(log: list[Logged]) -> None:
     speedups = plan_of(log).speedup

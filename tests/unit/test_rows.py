@@ -374,7 +374,7 @@ PAIRS = [
 ]
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(st.data())
 def test_damaged_events_are_rows_or_corrupt_but_never_anything_else(data: st.DataObject) -> None:
     events = [bytearray(event) for event in data.draw(st.sampled_from(PAIRS))]

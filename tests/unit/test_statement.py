@@ -107,7 +107,7 @@ def without_end_flag(event: bytes) -> bytes:
     return event[:FLAGS] + bytes([event[FLAGS] & ~STATEMENT_END]) + event[FLAGS + 1 :]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(TRANSACTIONS), st.integers(1, 40_000))
 def test_a_cut_statement_keeps_every_row_event_and_repeats_the_table_maps(
     transaction: tuple[Batch, int], statement_bytes_max: int

@@ -170,7 +170,7 @@ def test_every_cut_is_refused_or_ends_between_optional_metadata(table: str) -> N
     assert whole <= 12
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(st.sampled_from(sorted(MINIMAL)), st.data())
 def test_damaged_table_maps_are_refused_or_parsed(table: str, data: st.DataObject) -> None:
     content = bytearray(data.draw(st.sampled_from([FULL, MINIMAL]))[table])

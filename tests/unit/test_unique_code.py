@@ -21,7 +21,7 @@ def test_hungarian_doubled_letters_cannot() -> None:
     assert ambiguous_words([b"<cs>", b"<cs><cs>", b"c", b"s"])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sets(st.text("ab", min_size=1, max_size=4).map(str.encode), min_size=1, max_size=5))
 def test_agrees_with_trying_all_short_texts(code: set[bytes]) -> None:
     readings: dict[bytes, int] = {}

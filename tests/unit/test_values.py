@@ -18,13 +18,13 @@ CHANGES = changes_of(decoded(batches_of(every_type.log("full"))))
 COLUMNS = [column for change in CHANGES[:1] for column in change.table_map.columns]
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=2000)
 @given(st.sampled_from(COLUMNS), st.binary(max_size=40))
 def test_any_bytes_of_any_type_give_a_value(column: Column, data: bytes) -> None:
     assert repr(decode_value(column, data))
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(st.integers(0, 15), st.binary(max_size=60))
 def test_any_bytes_are_json_or_refused(kind: int, data: bytes) -> None:
     for decode in (decode_json, decode_json_diffs):
