@@ -34,6 +34,8 @@ cdef enum:
     KEPT_WINDOW_BYTES = 1 << 20
     # Of frames behind the first: levels up to 19 need no more.
     WINDOW_BYTES = 8 << 20
+    # What level 22, the highest, uses; a few bytes may ask for gigabytes.
+    WINDOW_BYTES_MAX = 128 << 20
 
 cdef enum Found:
     FOUND_ROWS            # BEGIN, table maps, rows, COMMIT
@@ -133,6 +135,10 @@ cdef class PayloadReader:
     def open(self, MemoryBudget budget):
         try:
             window = zstandard.get_frame_parameters(self.source).window_size
+            if window > WINDOW_BYTES_MAX:
+                raise CorruptEvent(
+                    place=self.place,
+                    detail=f"a payload asks for a window of {window} bytes; zstd uses {WINDOW_BYTES_MAX} at most")
             if window > KEPT_WINDOW_BYTES:
                 decompressor = zstandard.ZstdDecompressor(max_window_size=max(window, WINDOW_BYTES))
                 self.budget, self.window_bytes = budget, window

@@ -162,6 +162,15 @@ def test_a_payload_larger_than_allowed_is_refused_before_it_is_inflated() -> Non
         inflate(batch, 0, 4_000_000)
 
 
+def test_a_window_larger_than_any_of_zstd_s_is_refused_before_it_is_allocated() -> None:
+    """The frame's head asks for half a gigabyte: a single segment of that size."""
+    head = b"\x28\xb5\x2f\xfd" + b"\xa0" + (539_820_027).to_bytes(4, "little")
+    packed = head + bytes(40)
+    body = field(2, ZSTD) + field(1, number(len(packed))) + field(3, number(100)) + b"\0" + packed
+    with pytest.raises(CorruptEvent, match="window of 539820027 bytes"):
+        inflate(batch_of(body), 0)
+
+
 def test_a_bomb_stops_at_what_it_announced() -> None:
     batch = batch_of(payload_body(bytes(50_000_000), announced=1000))
     with pytest.raises(CorruptEvent, match="announces"):
