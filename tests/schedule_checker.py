@@ -205,6 +205,8 @@ def _conflicts(section: RecordedSection, units: list[RecordedUnit]) -> Iterator[
                 if earlier is None:
                     accesses[key] = [mine]
                     continue
+                if _repeats(mine, earlier[-1]):  # a million rows of a table without a key, say
+                    continue
                 earlier[:] = [one for one in earlier if one.unit.run.committed > earliest_start]
                 for other in earlier:
                     if not (other.shared and mine.shared) and _collide(section, other, mine):
@@ -215,6 +217,11 @@ def _conflicts(section: RecordedSection, units: list[RecordedUnit]) -> Iterator[
                             hex(key),
                         )
                 earlier.append(mine)
+
+
+def _repeats(mine: _Access, last: _Access) -> bool:
+    """Whether it would be compared as the last one was."""
+    return mine.transaction is last.transaction and (mine.shared, mine.held) == (last.shared, last.held)
 
 
 def _collide(section: RecordedSection, earlier: _Access, later: _Access) -> bool:
