@@ -102,7 +102,9 @@ OPTIONS = (
         "--load-data/--no-load-data", default=True, help="LOAD DATA LOCAL, where the target permits."
     ),
     click.option(
-        "--defer-indexes/--no-defer-indexes", default=True, help="Secondary indexes after the rows, but for those of small tables."
+        "--defer-indexes/--no-defer-indexes",
+        default=True,
+        help="Secondary indexes after the rows, but for those of small tables.",
     ),
     click.option("--accounts", is_flag=True, help="Accounts and their privileges too."),
 )
