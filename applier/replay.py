@@ -34,7 +34,6 @@ from applier.source.relay.session import Relaying
 from applier.target.checkpoint import Checkpoint, GtidMode, applied_before
 from applier.target.groups import Groups
 from applier.target.keeper import CheckpointKeeper
-from applier.target.keys import TargetKeys
 
 log = logging.getLogger(__name__)
 
@@ -240,6 +239,9 @@ class Replay:
         checkpoint: Checkpoint,
         groups: Groups | None,
     ) -> None:
+        # Not at the top: it takes half a second, as it brings SQLAlchemy, and a run with nothing to apply needs none.
+        from applier.target.keys import TargetKeys
+
         # An earlier pipeline is a circle of references: its index of last writers and its buffers are megabytes.
         gc.collect()
         settings = self.settings

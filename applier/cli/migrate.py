@@ -15,7 +15,7 @@ from applier.cli.live import report_progress
 from applier.cli.migrate_cutover import COMMANDS as switch_commands
 from applier.cli.migrate_status import show_plan, status
 from applier.cli.options import address_option, defaults_file_option
-from applier.cli.run import drained_by_signals
+from applier.cli.signals import drained_by_signals
 from applier.migrate import phases
 from applier.migrate.following import following
 from applier.migrate.plan import make_plan
@@ -102,7 +102,9 @@ OPTIONS = (
         "--load-data/--no-load-data", default=True, help="LOAD DATA LOCAL, where the target permits."
     ),
     click.option(
-        "--defer-indexes/--no-defer-indexes", default=True, help="Secondary indexes after the rows."
+        "--defer-indexes/--no-defer-indexes",
+        default=True,
+        help="Secondary indexes after the rows, but for those of small tables.",
     ),
     click.option("--accounts", is_flag=True, help="Accounts and their privileges too."),
 )

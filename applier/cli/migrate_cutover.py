@@ -14,7 +14,7 @@ import click
 from applier.address import ServerAddress
 from applier.cli.live import report_progress
 from applier.cli.options import address_option, defaults_file_option
-from applier.cli.run import drained_by_signals
+from applier.cli.signals import drained_by_signals
 from applier.cli.verify import show_report, shown_progress
 from applier.migrate.abandon import abandon, look
 from applier.migrate.cutover import cut_over, roll_back

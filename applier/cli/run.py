@@ -5,14 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Literal
 
 import click
@@ -21,6 +16,7 @@ from applier.address import ServerAddress
 from applier.cli.live import report_progress
 from applier.cli.observing import Watching, causes_text, lingering, watched, watching_options
 from applier.cli.options import address_option, defaults_file_option, environment_option
+from applier.cli.signals import drained_by_signals
 from applier.deploy.notify import notified
 from applier.pipeline import GROUP_WORKERS, WORKERS, PipelineSettings, default_workers
 from applier.replay import Replay
@@ -263,22 +259,3 @@ def hand_over_statements(source: ServerAddress) -> str:
         "SOURCE_USER='<replication account>', SOURCE_PASSWORD='<its password>', SOURCE_AUTO_POSITION=1;\n"
         "START REPLICA;"
     )
-
-
-@contextmanager
-def drained_by_signals(replay: Replay) -> Iterator[None]:
-    """First SIGTERM or SIGINT: drain. Second: abort. Handlers only start a thread: draining takes locks that the
-    interrupted main thread may hold."""
-    received = 0
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal received
-        received += 1
-        threading.Thread(target=replay.drain if received == 1 else replay.abort, daemon=True).start()
-
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

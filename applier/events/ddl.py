@@ -13,7 +13,8 @@ TableName = tuple[str, str]
 
 _LINE_COMMENT: Final = re.compile(r"--[ \t][^\n]*|#[^\n]*")
 _COMMENT: Final = re.compile(rf"/\*(?![!+]).*?\*/|{_LINE_COMMENT.pattern}", re.DOTALL)
-_NAME: Final = r"(?:`(?:[^`]|``)+`|\"(?:[^\"]|\"\")+\"|[\w$\u0080-\uffff]+)"
+# Case does not matter to it, and to fold that range takes 0.1 s whenever the expression is compiled.
+_NAME: Final = r"(?-i:`(?:[^`]|``)+`|\"(?:[^\"]|\"\")+\"|[\w$\u0080-\uffff]+)"
 _TABLE: Final = rf"{_NAME}(?:\s*\.\s*{_NAME})?"
 _IF: Final = r"(?:IF\s+(?:NOT\s+)?EXISTS\s+)?"
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from applier.connection import connect
 from applier.migrate.checks import check_migration
-from applier.migrate.definitions import create_statement, split_create
+from applier.migrate.definitions import create_statement, is_small, split_create
 from applier.migrate.settings import MigrateSettings
 from applier.migrate.state import State
 from applier.preflight import Report
@@ -87,6 +87,9 @@ def make_plan(settings: MigrateSettings, state: State) -> Plan:
         }
         tables = []
         for name, table in read_tables(source, settings.selection).items():
-            later = split_create(create_statement(source, name), defer=settings.defer_indexes).later
-            tables.append(PlannedTable(*name, *sizes.get(name, (0, 0, 0)), table.key, len(later)))
+            rows, data, index = sizes.get(name, (0, 0, 0))
+            split = split_create(
+                create_statement(source, name), defer=settings.defer_indexes, small=is_small(rows, data)
+            )
+            tables.append(PlannedTable(*name, rows, data, index, table.key, len(split.later)))
     return Plan(report, tuple(tables))

@@ -89,9 +89,8 @@ def prepare_tables(
     Raises LinkLost, DataError and others of our errors."""
     resumed = Resumed()
     known = {table.name: table for table in state.tables()}
-    for name in known:
-        state.remove_chunks(*name, state="failed")
-    chunks = {name: state.chunks(*name) for name in tables}
+    state.remove_failed_chunks()
+    chunks = _copied_chunks(state, tables)
     complete = {
         name
         for name, copied in chunks.items()
@@ -111,6 +110,15 @@ def prepare_tables(
     _compare(settings, state, tables, readers, compared, resumed)
     _empty(settings, state, tables, complete, resumed)
     return resumed
+
+
+def _copied_chunks(state: State, tables: Iterable[TableName]) -> dict[TableName, list[Chunk]]:
+    """Of each table, in one question."""
+    found: dict[TableName, list[Chunk]] = {name: [] for name in tables}
+    for chunk in state.copied_chunks():
+        if (chunk.schema, chunk.table) in found:
+            found[chunk.schema, chunk.table].append(chunk)
+    return found
 
 
 def cascade_children(source: Session) -> set[TableName]:
@@ -193,13 +201,14 @@ def _empty(
 ) -> None:
     """Nothing may stand where rows will be copied to."""
     known = {table.name: table for table in state.tables()}
+    chunks = _copied_chunks(state, tables)
     copying: list[TableName] = []
     copied_already: list[TableName] = []
     with ddl_session(settings) as session:
         for name, table in tables.items():
             if name in complete:
                 continue
-            copied = state.chunks(*name)
+            copied = chunks[name]
             parts = parts_left(table, copied)
             if not copied:
                 # Usually just made: TRUNCATE would make it again.

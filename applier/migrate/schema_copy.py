@@ -21,6 +21,7 @@ from applier.migrate.definitions import (
     Definitions,
     create_statement,
     is_foreign_key,
+    is_small,
     lines_of,
     split_create,
 )
@@ -101,7 +102,7 @@ def create_tables(
                 continue
             state.remove_table(*name)
         rows, size = estimates.get(name, (0, 0))
-        split = split_create(statement, defer=settings.defer_indexes)
+        split = split_create(statement, defer=settings.defer_indexes, small=is_small(rows, size))
         wanted.append((name, split.now, split.later, statement, rows, size))
     # Noted first: what is on the target and not noted would not be ours to drop.
     state.put_tables(
@@ -166,22 +167,27 @@ def build_indexes(settings: MigrateSettings, state: State, told: Callable[[str],
 
     Raises DataError, LinkLost."""
     tables = [table for table in state.tables() if table.state is TableState.COPIED]
-    work = Work(sorted(tables, key=lambda table: table.bytes_copied))
+    indexes = {
+        table.name: [clause for clause in table.deferred if not is_foreign_key(clause)]
+        for table in sorted(tables, key=lambda table: table.bytes_copied)
+    }
+    waiting = [(name, clauses) for name, clauses in indexes.items() if clauses]
+    work = Work(waiting)
     lock = threading.Lock()
 
     def worker() -> None:
-        while (table := work.take()) is not None:
-            try:
-                indexes = [clause for clause in table.deferred if not is_foreign_key(clause)]
-                with ddl_session(settings) as session:
-                    for clauses in _at_once(indexes):
-                        _alter(session, table.name, clauses)
-                with lock:
-                    told(f"{table.schema}.{table.table}")
-            finally:
-                work.done()
+        with ddl_session(settings) as session:
+            while (one := work.take()) is not None:
+                try:
+                    name, clauses = one
+                    for together in _at_once(clauses):
+                        _alter(session, name, together)
+                    with lock:
+                        told(".".join(name))
+                finally:
+                    work.done()
 
-    work.run([worker] * min(settings.threads, max(1, len(tables))), lambda: None)
+    work.run([worker] * min(settings.threads, len(waiting)), lambda: None)
     with ddl_session(settings) as session:
         for table in tables:
             foreign_keys = [clause for clause in table.deferred if is_foreign_key(clause)]

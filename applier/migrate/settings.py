@@ -19,7 +19,7 @@ class MigrateSettings:
     `threads_running_max`: above that many running threads on the source the copy pauses (0: never).
     `replica_lag_seconds_max`: likewise while a replica of the source or the target, `lag_of`, lags more.
     `lock_seconds_max`: how long FLUSH TABLES WITH READ LOCK may wait, and so hold writers up.
-    `defer_indexes`: secondary indexes and foreign keys are built after the rows.
+    `defer_indexes`: secondary indexes are built after the rows, but for those of small tables.
     """
 
     source: ServerAddress

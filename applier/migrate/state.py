@@ -10,6 +10,7 @@ one that was stalled and comes back, because everything that it writes names its
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,6 +34,7 @@ from applier.verify.expressions import KeyValues
 
 LOCK_WAIT_SECONDS: Final = 5  # a process that has just ended may still hold the lock
 SESSION_END_SECONDS: Final = 60.0
+NAMES_MAX: Final = 1000  # in one statement
 
 __all__ = ["Chunk", "Migration", "Phase", "State", "TableProgress", "TableState", "channel_of"]
 
@@ -252,10 +254,16 @@ class State(StateSession):
 
     def set_tables(self, names: Iterable[tuple[str, str]], state: TableState) -> None:
         """All in one transaction."""
+        listed = list(names)
         with self._transaction():
-            for name in names:
-                statement, arguments = self.table_statement(*name, state)
-                self._run(statement, *arguments)
+            for at in range(0, len(listed), NAMES_MAX):
+                some = listed[at : at + NAMES_MAX]
+                marks = ", ".join(["(%s, %s)"] * len(some))
+                self._run(
+                    f"UPDATE {SCHEMA}.tables SET state = %s, error = ''"
+                    f" WHERE migration = %s AND (schema_name, table_name) IN ({marks})",
+                    *(state, self.name, *itertools.chain(*some)),
+                )
 
     def table_statement(self, schema: str, table: str, state: TableState) -> tuple[str, tuple[object, ...]]:
         """What notes a table's state, in a transaction that makes sure of the owner."""
@@ -278,16 +286,22 @@ class State(StateSession):
 
     def chunks(self, schema: str, table: str, state: str = "copied") -> list[Chunk]:
         """Ranges of a table that are copied, or those that failed; in the order in which they were finished."""
+        return self._chunks(" AND schema_name = %s AND table_name = %s AND state = %s", schema, table, state)
+
+    def copied_chunks(self) -> list[Chunk]:
+        """Likewise, those of all tables that are copied."""
+        return self._chunks(" AND state = 'copied'")
+
+    def _chunks(self, condition: str, *arguments: str) -> list[Chunk]:
         rows = self._rows(
-            "SELECT lower_key, upper_key, place, row_total, byte_total, seconds, error"
-            f" FROM {SCHEMA}.chunks WHERE migration = %s AND schema_name = %s AND table_name = %s AND state = %s"
-            " ORDER BY number",
-            *(self.name, schema, table, state),
+            "SELECT schema_name, table_name, lower_key, upper_key, place, row_total, byte_total, seconds, error"
+            f" FROM {SCHEMA}.chunks WHERE migration = %s{condition} ORDER BY number",
+            *(self.name, *arguments),
         )
         return [
             Chunk(
-                schema,
-                table,
+                str(schema),
+                str(table),
                 _key(lower),
                 _key(upper),
                 tuple(json.loads(place)),
@@ -296,7 +310,7 @@ class State(StateSession):
                 float(seconds),
                 str(error),
             )
-            for lower, upper, place, count, size, seconds, error in rows
+            for schema, table, lower, upper, place, count, size, seconds, error in rows
         ]
 
     def chunk_statement(self, chunk: Chunk) -> tuple[str, tuple[object, ...]]:
@@ -322,14 +336,10 @@ class State(StateSession):
         if not self._run(statement, *arguments):
             raise Fenced(channel=self.name)
 
-    def remove_chunks(self, schema: str, table: str, state: str | None = None) -> None:
-        """Forget the chunks of a table: all, or those in one state."""
-        condition, arguments = ("", ()) if state is None else (" AND state = %s", (state,))
+    def remove_failed_chunks(self) -> None:
+        """Forget what could not be copied: it is tried again."""
         with self._transaction():
-            self._run(
-                f"DELETE FROM {SCHEMA}.chunks WHERE migration = %s AND schema_name = %s AND table_name = %s{condition}",
-                *(self.name, schema, table, *arguments),
-            )
+            self._run(f"DELETE FROM {SCHEMA}.chunks WHERE migration = %s AND state = 'failed'", self.name)
 
     def remove_chunk(self, chunk: Chunk) -> None:
         """Forget one."""

@@ -242,6 +242,31 @@ def keys_statement(table: Table, where: str) -> str:
     return f"SELECT {row_digest(table)}{_from(table)}{where}"
 
 
+def buckets_statement(table: Table, where: str, buckets: int) -> str:
+    """Number, count and checksum of each bucket; rows go to one by how their key is spelt.
+
+    `buckets`: a prime, so that columns that depend on each other spread over all of them."""
+    checksum = f"HEX(BIT_XOR(UNHEX({row_digest(table)})))"
+    return f"SELECT {_bucket(table, buckets)},COUNT(*),{checksum}{_from(table)}{where} GROUP BY 1"
+
+
+def in_buckets(table: Table, where: str, buckets: int, wanted: Sequence[int]) -> str:
+    """Of the rows of a range (`where_range`), those in the wanted buckets."""
+    word = "AND" if where else "WHERE"
+    return f"{where} {word} {_bucket(table, buckets)} IN ({','.join(map(str, wanted))})"
+
+
+def _bucket(table: Table, buckets: int) -> str:
+    # Of what the digest is made of too: a row that is the same on both sides is in the same bucket.
+    hashes = (
+        f"ABS({quoted(key.column.name)} % {buckets})"
+        if key.column.data_type in INTEGERS
+        else f"CRC32({key.fetch}) % {buckets}"
+        for key in key_columns(table)
+    )
+    return f"({'+'.join(f'{number}*({one})' for number, one in enumerate(hashes, 1))}) % {buckets}"
+
+
 def columns_statement(table: Table, values: KeyValues) -> str:
     """The digest of each column of one row."""
     columns = ",".join(column_digest(column) for column in table.columns)
@@ -250,7 +275,7 @@ def columns_statement(table: Table, values: KeyValues) -> str:
 
 def multiset_statement(table: Table) -> str:
     """Digest and number of each distinct row of a table without a key."""
-    return f"SELECT {row_digest(table)} AS digest,COUNT(*){_from(table)} GROUP BY digest"
+    return f"SELECT {row_digest(table)} AS digest,COUNT(*){_from(table)} GROUP BY 1"
 
 
 def rows_by_digest_statement(table: Table, digests: Sequence[str]) -> str:

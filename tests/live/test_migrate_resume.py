@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pymysql
 import pytest
 
+from applier.connection import Connection
 from applier.migrate import phases
 from applier.migrate.copy import Copier
 from applier.migrate.progress import CopyProgress
@@ -17,6 +19,7 @@ from applier.migrate.settings import MigrateSettings
 from applier.migrate.snapshot import SnapshotLost
 from applier.migrate.state import State, TableState
 from applier.sandbox import Server
+from applier.verify.definitions import Record, query
 from tests.live.test_migrate_copy import fill
 from tests.migrating import assert_same, caught_up, command, migration
 from tests.replaying import run_all
@@ -83,6 +86,12 @@ def resumed(settings: MigrateSettings) -> CopyProgress:
     return progress
 
 
+@pytest.fixture
+def indexes_after_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in large tables."""
+    monkeypatch.setattr("applier.migrate.definitions.SMALL_ROWS_MAX", -1)
+
+
 CHANGES = (
     "UPDATE shop.large SET u = CONCAT('x', id), v = v + 1 WHERE id BETWEEN 100 AND 120",
     "DELETE FROM shop.large WHERE id BETWEEN 39000 AND 39500",
@@ -99,6 +108,7 @@ CHANGES = (
 )
 
 
+@pytest.mark.usefixtures("indexes_after_the_rows")
 @pytest.mark.parametrize("after", [0, 3, 6, 12])
 def test_what_is_copied_already_is_brought_to_the_new_snapshot(
     shop: Server, target: Server, monkeypatch: pytest.MonkeyPatch, after: int
@@ -134,6 +144,58 @@ def test_ddl_between_two_runs_makes_its_table_be_copied_again(
         shop.execute("INSERT INTO shop.small (id, u, v) VALUES (5, 'five', 5), (6, 'six', 6)")
     progress = resumed(settings)
     assert progress.rows <= 500, "only the changed table is copied again"
+    caught_up(settings)
+    assert_same(settings)
+
+
+@pytest.mark.parametrize("created", [0, 2])
+def test_killed_between_noting_tables_and_creating_them(
+    shop: Server, target: Server, monkeypatch: pytest.MonkeyPatch, created: int
+) -> None:
+    settings = migration(shop, target, threads=1)
+    left = [created]
+
+    def one_more(session: Connection[Any], statement: str, arguments: Sequence[object] = ()) -> list[Record]:
+        if statement.startswith("CREATE TABLE"):
+            if not left[0]:
+                raise Killed
+            left[0] -= 1
+        return query(session, statement, arguments)
+
+    with monkeypatch.context() as patched, State(settings.target) as state:
+        patched.setattr("applier.migrate.schema_copy.query", one_more)
+        phases.begin(settings, state)
+        with pytest.raises(Killed):
+            phases.copy_schema(settings, state)
+        assert {table.table for table in state.tables()} == {*TABLES, "keyless"}, "all are noted"
+    there = target.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = 'shop'")
+    assert len(there) == created
+    with State(settings.target) as state:
+        phases.begin(settings, state)
+        phases.copy_schema(settings, state)
+    resumed(settings)
+    caught_up(settings)
+    assert_same(settings)
+
+
+def test_killed_when_half_of_the_indexes_are_built(
+    shop: Server, target: Server, monkeypatch: pytest.MonkeyPatch, indexes_after_the_rows: None
+) -> None:
+    settings = migration(shop, target, threads=1)
+    everything_but_indexes(settings, monkeypatch)
+    told: list[str] = []
+
+    def die(name: str) -> None:
+        told.append(name)
+        if len(told) == 2:
+            raise Killed
+
+    with State(settings.target) as state:
+        phases.begin(settings, state)
+        phases.copy_rows(settings, state, CopyProgress())
+        with pytest.raises(Killed):
+            phases.build(settings, state, die)
+    resumed(settings)
     caught_up(settings)
     assert_same(settings)
 

@@ -19,7 +19,8 @@ from applier.cli.verify import verify as verify_command
 from applier.errors import NotComparable, UsageError
 from applier.sandbox import Server
 from applier.target import checkpoint
-from applier.verify import Kind, Selection, VerifyOptions, VerifyReport, verify
+from applier.verify import Kind, Selection, VerifyOptions, VerifyReport, comparison, verify
+from applier.verify.definitions import Record
 
 
 def _address(server: Server, role: Any) -> ServerAddress:
@@ -192,6 +193,10 @@ KEYS: dict[str, tuple[str, str]] = {
     "bit": ("k BIT(40) PRIMARY KEY", "({n} * 1000003)"),
     "enum": ("k ENUM('b','a','c') NOT NULL, n INT, PRIMARY KEY (k, n)", "(1 + {n} % 3, {n})"),
     "unique": ("k INT NOT NULL, n INT, UNIQUE (n), UNIQUE wanted (k)", "({n}, NULL)"),
+    "signed and not": (
+        "a TINYINT, b BIGINT UNSIGNED, PRIMARY KEY (a, b)",
+        "({n} - 20, 18446744073709551615 - {n})",
+    ),
     "descending": ("k INT, n INT, PRIMARY KEY (n, k DESC)", "({n}, {n} % 4)"),
 }
 
@@ -219,6 +224,24 @@ def test_a_missing_row_is_named_by_its_key(pair: Pair, kind: str) -> None:
     assert [found.kind for found in table.differences] == [Kind.MISSING] * 3
     assert len({json.dumps(found.key) for found in table.differences}) == 3
     assert (table.rows_source, table.rows_target) == (before, before - 3)
+
+
+def test_of_a_large_chunk_only_rows_near_a_difference_are_fetched(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[int] = []
+    digests = comparison._digests
+
+    def counted(rows: list[Record]) -> comparison.Digests:
+        fetched.append(len(rows))
+        return digests(rows)
+
+    monkeypatch.setattr(comparison, "_digests", counted)
+    pair.both("CREATE TABLE t (a INT, b INT, PRIMARY KEY (b, a))")
+    pair.both(f"INSERT INTO t VALUES {', '.join(f'({n}, {-n})' for n in range(5000))}")
+    pair.on(pair.target, "UPDATE t SET a = -1 WHERE b = -17", "DELETE FROM t WHERE b = -4000")
+    assert sorted(kind for kind, *_ in _found(pair.verify())) == ["extra", "missing", "missing"]
+    assert 0 < sum(fetched) < 200
 
 
 def test_text_and_binary_keys_are_shown_readably(pair: Pair) -> None:
@@ -266,6 +289,16 @@ def test_equal_rows_do_not_cancel_each_other_out(pair: Pair) -> None:
     assert [(found.kind, found.rows, found.key) for found in report.differences] == [
         (Kind.MISSING, 2, {"a": "1", "b": "x"}),
         (Kind.EXTRA, 2, {"a": "3", "b": "y"}),
+    ]
+
+
+def test_a_column_may_be_called_like_what_we_compute(pair: Pair) -> None:
+    pair.both("CREATE TABLE t (digest INT, b INT)")
+    pair.on(pair.source, "INSERT INTO t VALUES (1, 1), (1, 2), (1, 2)")
+    pair.on(pair.target, "INSERT INTO t VALUES (1, 1), (1, 1), (1, 2)")
+    assert [(one.kind, one.rows, one.key) for one in pair.verify().differences] == [
+        (Kind.EXTRA, 1, {"digest": "1", "b": "1"}),
+        (Kind.MISSING, 1, {"digest": "1", "b": "2"}),
     ]
 
 

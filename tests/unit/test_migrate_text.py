@@ -6,7 +6,7 @@ import itertools
 import random
 
 from applier.migrate.chunks import Part, copy_table, parts_left
-from applier.migrate.definitions import lines_of, split_create
+from applier.migrate.definitions import is_small, lines_of, split_create
 from applier.verify.definitions import Column, Key, Table
 
 STATEMENT = """CREATE TABLE `t` (
@@ -46,8 +46,25 @@ def test_indexes_and_foreign_keys_come_after_the_rows() -> None:
     )
 
 
+def test_without_a_counter_an_index_over_an_expression_waits() -> None:
+    without = STATEMENT.replace(" AUTO_INCREMENT,", ",")
+    assert "ADD KEY `f` ((`id` + 1))" in split_create(without, defer=True).later
+
+
 def test_only_foreign_keys_wait_when_indexes_are_not_to() -> None:
     assert [clause[:21] for clause in split_create(STATEMENT, defer=False).later] == ["ADD CONSTRAINT `fk` F"]
+
+
+def test_of_a_small_table_only_what_is_built_in_bulk_waits() -> None:
+    split = split_create(STATEMENT, defer=True, small=True)
+    assert [clause[:14] for clause in split.later] == ["ADD FULLTEXT K", "ADD CONSTRAINT"]
+    assert "  UNIQUE KEY `u``q` (`a,b`),\n  KEY `auto` (`id`),\n  KEY `f` ((`id` + 1)),\n" in split.now
+
+
+def test_a_table_is_small_by_rows_and_by_bytes() -> None:
+    assert is_small(9000, 2 << 20)
+    assert not is_small(10_000_000, 2 << 20)
+    assert not is_small(100, 1 << 30)
 
 
 def test_a_unique_key_stays_where_it_tells_rows_apart() -> None:
