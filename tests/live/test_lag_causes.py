@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,9 @@ def test_slow_network_to_the_target(source: Server, target: Server) -> None:
         through = dataclasses.replace(address(target, "target"), port=proxy.port)
         cause, detail = largest(status_after(source, target, target=through))
     assert cause is Cause.NETWORK
-    assert "target 20" in detail or "target 21" in detail, detail
+    told = re.search(r"target (\d+(?:\.\d+)?) ms", detail)
+    assert told is not None, detail
+    assert 20.0 <= float(told[1]) < 60.0, detail  # 10 ms each way, and what a busy machine adds
 
 
 def test_slow_network_from_the_source(source: Server, target: Server) -> None:
