@@ -67,3 +67,15 @@ def account(server: Server, settings: MigrateSettings, role: str, *grants: str) 
         server.execute(f"GRANT {grant} TO mover")
     place = dataclasses.replace(getattr(settings, role), user="mover", password="pw")
     yield dataclasses.replace(settings, **{role: place})
+
+
+@contextlib.contextmanager
+def left_writable(*servers: Server) -> Iterator[None]:
+    """Behind the block they run and take writes, whatever a cut-over or a kill has made of them."""
+    yield
+    for server in servers:
+        if not server.running:
+            server.start()
+        server.execute("SET GLOBAL super_read_only = OFF")
+        server.execute("SET GLOBAL read_only = OFF")
+        server.execute("RESET PERSIST")

@@ -17,6 +17,7 @@ from applier.migrate.reverse import replaying_back, stock_statements
 from applier.sandbox import Server
 from tests.clients import assert_nothing_lost, wait_for_move, writing
 from tests.live.test_cutover import NAME, Migrating, killed_after
+from tests.migrating import left_writable
 from tests.replaying import Command, session
 from tests.waiting import wait_until
 
@@ -32,13 +33,8 @@ def lost_sessions_are_collected() -> Iterator[None]:
 
 @pytest.fixture
 def migrating(source: Server, target: Server) -> Iterator[Migrating]:
-    yield Migrating(source, target)
-    for server in (source, target):
-        if not server.running:
-            server.start()
-        server.execute("SET GLOBAL super_read_only = OFF")
-        server.execute("SET GLOBAL read_only = OFF")
-        server.execute("RESET PERSIST")
+    with left_writable(source, target):
+        yield Migrating(source, target)
 
 
 def urls(migrating: Migrating) -> list[str]:

@@ -22,6 +22,7 @@ from applier.replay import Replay
 from applier.sandbox import Server
 from applier.verify import Selection, VerifyOptions, verify
 from tests.clients import assert_nothing_lost, prepare, wait_for_move, writing
+from tests.migrating import left_writable
 from tests.replaying import Command, Running, address, session
 from tests.waiting import wait_until
 
@@ -78,13 +79,8 @@ class Migrating:
 
 @pytest.fixture
 def migrating(source: Server, target: Server) -> Iterator[Migrating]:
-    yield Migrating(source, target)
-    for server in (source, target):
-        if not server.running:
-            server.start()
-        server.execute("SET GLOBAL super_read_only = OFF")
-        server.execute("SET GLOBAL read_only = OFF")
-        server.execute("RESET PERSIST")
+    with left_writable(source, target):
+        yield Migrating(source, target)
 
 
 def test_clients_move_to_the_target_and_back_and_lose_nothing(migrating: Migrating) -> None:

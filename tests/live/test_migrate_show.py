@@ -24,7 +24,7 @@ from tests.databases.employees import staff
 from tests.databases.narrow import narrow
 from tests.databases.tpcc import tpcc
 from tests.databases.web import web
-from tests.migrating import assert_same, migration
+from tests.migrating import assert_same, left_writable, migration
 from tests.replaying import Command, run_all
 from tests.visitors import visiting
 from tests.waiting import wait_until
@@ -132,11 +132,8 @@ def wait_until_replayed(origin: Server, destination: Server) -> None:
 @pytest.fixture
 def movable(source: Server, target: Server) -> Iterator[tuple[Server, Server]]:
     prepare(source, target)
-    yield source, target
-    for server in (source, target):
-        server.execute("SET GLOBAL super_read_only = OFF")
-        server.execute("SET GLOBAL read_only = OFF")
-        server.execute("RESET PERSIST")
+    with left_writable(source, target):
+        yield source, target
 
 
 @pytest.mark.timeout(7200)
