@@ -87,13 +87,7 @@ def connect(
             vars(connection)["_secure"] = True
         if address.channel is not None:  # by which the next run finds what this one leaves
             vars(connection)["_connect_attrs"]["applier_channel"] = address.channel
-        try:
-            connection.connect(_open_socket(address, connect_timeout_seconds))
-        except BaseException:
-            drop(
-                connection
-            )  # PyMySQL closes the socket it was given, but not the TLS one that it has put around it
-            raise
+        connection.connect(_open_socket(address, connect_timeout_seconds))
     except (pymysql.err.MySQLError, OSError, RuntimeError, *NOT_THE_PROTOCOL) as error:
         raise connection_error(address, error) from error
     vars(connection).update(_read_timeout=read_timeout_seconds, _write_timeout=write_timeout_seconds)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import socket
 import ssl
 import threading
@@ -296,14 +295,3 @@ def test_server_of_another_kind_is_told_in_our_words(greeting: bytes) -> None:
         thread.join(10)
     assert type(error) in (PreflightFailed, Unreachable)
     assert f"source 127.0.0.1:{port}" in str(error)
-
-
-def test_a_refused_login_over_tls_leaves_no_socket_behind(source: Server) -> None:
-    wrong = ServerAddress(
-        role="source", host=source.host, port=source.port, user="nobody", tls=Tls(TlsMode.REQUIRED)
-    )
-    before = len(os.listdir("/proc/self/fd"))
-    with pytest.raises(AccessDenied) as refused:  # which holds the connection
-        connect(wrong)
-    assert len(os.listdir("/proc/self/fd")) == before
-    assert refused.value
