@@ -38,6 +38,12 @@ class Client(threading.Thread):
 
     def run(self) -> None:
         self._next_server()
+        try:
+            self._write_on()
+        finally:
+            self._disconnect()
+
+    def _write_on(self) -> None:
         last = time.monotonic()
         for value in itertools.count(self._first):
             while not self._write(value):
@@ -68,6 +74,9 @@ class Client(threading.Thread):
 
     def _next_server(self) -> None:
         self.where = next(self._servers)
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         if self._connection is not None:
             with contextlib.suppress(pymysql.MySQLError, OSError):
                 self._connection.close()
