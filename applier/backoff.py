@@ -42,10 +42,11 @@ class Backoff:
         return self._chance.uniform(step / 2, step)
 
     def wait(self, stop: Event) -> bool:
-        """Wait before the next attempt. False if there is none: attempts are used up, or `stop` was set."""
-        if self.exhausted or stop.is_set():
+        """Wait before the next attempt, or until `stop` is set. False if no attempt is left."""
+        if self.exhausted:
             return False
-        return not stop.wait(self.next_seconds())
+        stop.wait(self.next_seconds())
+        return True
 
     def reset(self) -> None:
         """It worked: the next failure starts from the beginning."""

@@ -17,7 +17,16 @@ from applier.sandbox import Sandbox, Server
 SYSTEM_SCHEMAS = ("mysql", "sys", "performance_schema", "information_schema")
 OWN_ACCOUNTS = ("root", "repl", "mysql.sys", "mysql.session", "mysql.infoschema")
 # Follow from what the server did, not from what a test set.
-NOT_SETTINGS = ("gtid_executed", "gtid_purged", "timestamp", "innodb_buffer_pool_size", "log_error_services")
+NOT_SETTINGS = frozenset(
+    {
+        "gtid_executed",
+        "gtid_owned",
+        "gtid_purged",
+        "timestamp",
+        "innodb_buffer_pool_size",
+        "log_error_services",
+    }
+)
 
 GlobalVariables = Mapping[str, str]
 

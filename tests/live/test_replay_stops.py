@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,9 +13,11 @@ import pymysql
 import pytest
 
 from applier.address import Tls, TlsMode
+from applier.replay import Replay
 from applier.sandbox import Server
 from tests.replaying import (
     Command,
+    Running,
     address,
     assert_identical,
     command,
@@ -23,6 +26,7 @@ from tests.replaying import (
     replaying,
     run_all,
     session,
+    settings,
 )
 from tests.waiting import wait_until
 
@@ -218,6 +222,29 @@ def test_drain_waits_for_what_was_begun_and_a_second_signal_does_not(
         assert executed(target) == before
         run("ROLLBACK")
     replay(source, target)
+    assert_identical(source, target)
+
+
+@pytest.mark.parametrize("role", ["source", "target"])
+def test_a_drain_while_a_server_is_away_is_no_failure(
+    source: Server, target: Server, table: str, role: str
+) -> None:
+    run_all(source, ["INSERT INTO d.t (v) VALUES (1), (2)"])
+    running = Running(Replay(settings(source, target, stop_at_end=False)))
+    running.wait_for(source, target)
+    away, since = {"source": source, "target": target}[role], time.monotonic()
+    away.kill()
+
+    def waiting() -> bool:
+        """Between two attempts to connect, of which the next one comes later than this test waits."""
+        return time.monotonic() - since > 4 and (
+            running.replay.pipeline is None or running.replay.progress().reconnects > 2
+        )
+
+    wait_until(waiting, what="the replay waits for the server")
+    running.replay.drain()
+    assert running.end().transactions == transactions(source if away is target else target)
+    away.start()
     assert_identical(source, target)
 
 

@@ -43,7 +43,7 @@ class Actor:
         self.busy = False
         self.ended = False
         self._life = life
-        self._connection: Connection[Any] = server.connect(autocommit=True, ssl_disabled=True)
+        self._connection: Connection[Any] = server.connect()
         with self._connection.cursor() as cursor:
             # Nothing may depend on how much time passes.
             cursor.execute(
@@ -97,7 +97,7 @@ class Stage:
         with contextlib.ExitStack() as stack:
             keeper = stack.enter_context(self._server.connect())
             keeper.query("START TRANSACTION WITH CONSISTENT SNAPSHOT")
-            watcher = stack.enter_context(self._server.connect(autocommit=True, ssl_disabled=True)).cursor()
+            watcher = stack.enter_context(self._server.connect()).cursor()
             actors = [Actor(self._server, life) for life in lives]
             for actor in actors:
                 stack.callback(actor.close)

@@ -270,4 +270,4 @@ def test_backoff_is_interrupted_at_once() -> None:
     waiter.start()
     stop.set()
     waiter.join(10)
-    assert answer == [False]
+    assert answer == [True]
