@@ -171,6 +171,8 @@ class Replay:
                 log.warning("target link lost", extra={"detail": str(error), "attempt": backoff.attempts + 1})
                 if not backoff.wait(self._stopping):
                     raise TargetLost(attempts=backoff.attempts, detail=str(error)) from error
+            # The last pipeline is a circle of references: its index of last writers and its buffers are megabytes.
+            gc.collect()
         return self.progress()
 
     def _prepare(self) -> GtidSet | None:
@@ -242,8 +244,6 @@ class Replay:
         # Not at the top: it takes half a second, as it brings SQLAlchemy, and a run with nothing to apply needs none.
         from applier.target.keys import TargetKeys
 
-        # An earlier pipeline is a circle of references: its index of last writers and its buffers are megabytes.
-        gc.collect()
         settings = self.settings
         open_stream: Callable[[GtidSet], Stream] = self.sources.open
         if self._relaying is not None:

@@ -14,6 +14,7 @@ import pymysql
 from applier.address import ServerAddress
 from applier.connection import connect, error_code, error_message
 from applier.errors import DataError, LinkLost, Refused
+from applier.migrate.lock_circle import CircleBreaker
 from applier.verify.definitions import Selection, Session, query, quoted, text_of
 from applier.verify.position import executed
 
@@ -23,6 +24,10 @@ LOCK_WAIT_TIMEOUT: Final = 1205
 LINK_CODES: Final = frozenset({0, 2006, 2013, 2014, 1053, 3169, 4031})
 NOT_ALLOWED: Final = frozenset({1227, 1044, 1142, 3630})
 NO_SUCH_THREAD: Final = 1094
+INTERRUPTED: Final = 1317
+MORE_TRIES: Final = (
+    4  # times the seconds: with writers killed, or when it is no single statement that does not end
+)
 # Needed to set read_only, to write in spite of it, and to leave our own statements out of the binary log.
 PRIVILEGES: Final = "SYSTEM_VARIABLES_ADMIN, CONNECTION_ADMIN, SESSION_VARIABLES_ADMIN"
 
@@ -54,6 +59,14 @@ class Event:
     @property
     def key(self) -> tuple[str, str]:
         return self.schema, self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Writes have stopped, by the statement that was sent at `began_monotonic`; with it these sessions were killed."""
+
+    began_monotonic: float
+    killed: list[int]
 
 
 class Server:
@@ -96,28 +109,32 @@ class Server:
         )
         return Settings(bool(read_only), bool(super_read_only), str(scheduler))
 
-    def stop_writes(self, seconds: float, *, kill: bool) -> list[int]:
+    def stop_writes(self, seconds: float, *, kill: bool) -> Stopped:
         """super_read_only = ON. Statements that write have `seconds` to end, then they are killed if `kill`.
 
-        Gives the sessions that were killed. Raises DataError when writes go on.
+        Raises DataError when writes go on.
         """
         killed: list[int] = []
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + (1 + MORE_TRIES) * seconds
         self.run(f"SET SESSION lock_wait_timeout = {max(1, int(seconds))}")
-        while True:
-            try:
-                self.run("SET GLOBAL super_read_only = ON")
-                return killed
-            except Refused as error:
-                if error.facts["code"] != LOCK_WAIT_TIMEOUT:
-                    raise
-                if not kill or time.monotonic() > deadline + 4 * seconds:
-                    writers = ", ".join(map(str, self.writers())) or "not to be seen"
-                    raise DataError(
-                        detail=f"writes on the {self.role} did not end within {seconds:g} s (sessions {writers}): "
-                        "end them, or let them be killed with --kill-writers"
-                    ) from error
-                killed += self.kill(self.writers())
+        number = int(self._session.thread_id())  # type: ignore[no-untyped-call]
+        with contextlib.closing(CircleBreaker(self.address, number)) as breaker:
+            while True:
+                try:
+                    began = breaker.run(
+                        lambda: self.run("SET GLOBAL super_read_only = ON"), MORE_TRIES * seconds
+                    )
+                    return Stopped(began, killed)
+                except Refused as error:
+                    if error.facts["code"] not in (LOCK_WAIT_TIMEOUT, INTERRUPTED):
+                        raise
+                    if not kill or time.monotonic() > deadline:
+                        writers = ", ".join(map(str, self.writers())) or "not to be seen"
+                        raise DataError(
+                            detail=f"writes on the {self.role} did not end within {seconds:g} s (sessions {writers}): "
+                            "end them, or let them be killed with --kill-writers"
+                        ) from error
+                    killed += self.kill(self.writers())
 
     def stay_read_only(self, *, super_read_only: bool) -> None:
         """read_only, over a restart too; with `super_read_only` for privileged accounts as well."""

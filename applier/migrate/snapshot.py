@@ -29,6 +29,7 @@ import pymysql
 from applier.address import ServerAddress
 from applier.connection import read_ok, send_command
 from applier.errors import PreflightFailed
+from applier.migrate.lock_circle import CircleBreaker
 from applier.verify.definitions import Session, Table, qualified, query
 from applier.verify.position import executed, release
 from applier.verify.sessions import open_session
@@ -71,6 +72,7 @@ class Snapshot:
 
     def __init__(self, source: ServerAddress, readers: int) -> None:
         """Raises what `connect` raises."""
+        self._source = source
         self._opened: list[Session] = []
         self._control = self._open(source)
         self.sessions = [self._open(source) for _ in range(readers)]
@@ -136,10 +138,11 @@ class Snapshot:
                 detail="the source is too busy to open snapshots at one GTID set without a lock: allow a short one "
                 "(leave --no-lock out), or try at a quieter time"
             )
-        begun = time.monotonic()
         try:
             query(self._control, f"SET SESSION lock_wait_timeout = {seconds_max}")
-            query(self._control, "FLUSH TABLES WITH READ LOCK")
+            number = int(self._control.thread_id())  # type: ignore[no-untyped-call]
+            with contextlib.closing(CircleBreaker(self._source, number)) as breaker:
+                begun = breaker.run(lambda: query(self._control, "FLUSH TABLES WITH READ LOCK"), seconds_max)
         except pymysql.MySQLError as error:
             if error.args[0] in NOT_ALLOWED:
                 remedy = "GRANT RELOAD ON *.* to the source's account, or try at a quieter time"

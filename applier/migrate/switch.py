@@ -52,7 +52,7 @@ class SwitchSettings:
 
 @dataclass(slots=True)
 class SwitchReport:
-    """`write_downtime_seconds`: from the moment that writes were being stopped until clients were let in."""
+    """`write_downtime_seconds`: from the statement that stopped all writes until clients were let in."""
 
     write_downtime_seconds: float = 0.0
     position: str = ""
@@ -235,10 +235,10 @@ class Switch:
         return ""
 
     def _stop_writes(self) -> str:
-        self._stopped_at = time.monotonic()
-        killed = self._origin.stop_writes(self._wanted.stop_seconds, kill=self._wanted.kill_writers)
-        self.report.killed = len(killed)
-        return f"{len(killed)} sessions killed" if killed else ""
+        stopped = self._origin.stop_writes(self._wanted.stop_seconds, kill=self._wanted.kill_writers)
+        self._stopped_at = stopped.began_monotonic
+        self.report.killed = len(stopped.killed)
+        return f"{len(stopped.killed)} sessions killed" if stopped.killed else ""
 
     def _restore_origin(self) -> None:
         with self._again(self._origin) as origin:

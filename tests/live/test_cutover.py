@@ -6,7 +6,9 @@ import contextlib
 import random
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -152,6 +154,44 @@ def test_a_write_that_does_not_end_undoes_the_cutover_unless_it_may_be_killed(mi
         migrating.cut_over(kill_writers=True)
         wait_for_move(clients, target)
     assert_nothing_lost(target, clients)
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_transaction_that_others_wait_for_is_let_end(migrating: Migrating, held: bool) -> None:
+    """Its next statement waits for the lock that stops all writes, which waits for those that wait for its rows."""
+    source = migrating.source
+
+    def change(run: Callable[[str], Any], *numbers: int) -> None:
+        for number in numbers:
+            run(f"UPDATE shop.totals SET n = n + 1 WHERE client = {number}")
+
+    def waiting(what: str) -> Callable[[], Any]:
+        wanted = f"SELECT 1 FROM performance_schema.processlist WHERE {what}"
+        return lambda: source.execute(wanted)
+
+    with (
+        session(source, "BEGIN", "UPDATE shop.totals SET n = 1 WHERE client = 0") as first,
+        session(source) as second,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        others = threads.submit(change, second, 0)
+        wait_until(lambda: source.execute("SELECT 1 FROM performance_schema.data_lock_waits"))
+        switching = threads.submit(migrating.cut_over, stop_seconds=3)
+        wait_until(waiting("info LIKE 'SET GLOBAL super_read_only%'"), what="writes are being stopped")
+        if held:
+            with pytest.raises(SwitchUndone, match="--kill-writers"):
+                switching.result(30)
+        change(first, 1)
+        first("COMMIT")
+        others.result(30)
+        if not held:
+            report = switching.result(30)
+            assert report.killed == 0
+            assert report.write_downtime_seconds < 2.5
+    expected = ((0, 2), (1, 1))
+    there = source if held else migrating.target
+    assert there.execute("SELECT client, n FROM shop.totals WHERE client < 2 ORDER BY 1") == expected
+    migrating.assert_writable(there)
 
 
 def test_a_difference_undoes_the_cutover(migrating: Migrating) -> None:

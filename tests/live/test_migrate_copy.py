@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -238,6 +240,31 @@ def test_a_short_lock_is_taken_when_the_moment_does_not_come(
     assert_same(settings)
 
 
+def test_the_short_lock_is_no_part_of_a_deadlock(
+    source: Server, target: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction whose next statement waits for the lock, which waits for who waits for its rows."""
+    shop(source, 10)
+    monkeypatch.setattr(Snapshot, "_without_lock", lambda *arguments: None)
+    settings = migration(source, target)
+    snapshot = Snapshot(settings.source, 2)
+    change = "UPDATE shop.goods SET n = n + 1 WHERE id = {}".format
+    with (
+        contextlib.closing(snapshot),
+        session(source, "BEGIN", change(1)) as first,
+        session(source) as second,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        others = threads.submit(second, change(1))
+        wait_until(lambda: source.execute("SELECT 1 FROM performance_schema.data_lock_waits"))
+        opening = threads.submit(snapshot.open, [], allow_lock=True, lock_seconds_max=20)
+        wait_until(lambda: waiting(source, "FLUSH"), what="the lock is waited for")
+        first(change(2))
+        first("COMMIT")
+        assert opening.result(30).waited_seconds < 10
+        others.result(10)
+
+
 def test_without_a_moment_and_without_a_lock_it_is_refused(
     source: Server, target: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,11 +304,11 @@ def test_ddl_waits_until_the_copy_is_over(
     assert done.is_set()
 
 
-def waiting(server: Server) -> bool:
+def waiting(server: Server, statement: str = "ALTER") -> bool:
     return any(
         "lock" in str(state).lower()
         for (state,) in server.execute(
-            "SELECT state FROM performance_schema.processlist WHERE info LIKE 'ALTER%'"
+            "SELECT state FROM performance_schema.processlist WHERE info LIKE CONCAT(%s, '%%')", (statement,)
         )
     )
 

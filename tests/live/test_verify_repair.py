@@ -165,6 +165,10 @@ MOVING: dict[str, Mode] = {
 }
 
 
+def _has_history(server: Server) -> bool:
+    return len(server.execute("SELECT 1 FROM tpcc.history LIMIT 3")) == 3
+
+
 def _items(server: Server) -> int:
     rows = server.execute("SELECT table_rows FROM information_schema.tables WHERE table_name = 'item'")
     return server.execute("SELECT COUNT(*) FROM tpcc.item")[0][0] if rows else -1
@@ -177,7 +181,7 @@ def test_differences_are_found_and_repaired_while_writes_go_on(
     pair = Pair(source, target)
     with replaying(source, target, **mode) as running:
         with load(source):
-            wait_until(lambda: running.failure or _items(target) == _items(source))
+            wait_until(lambda: running.failure or (_items(target) == _items(source) and _has_history(target)))
             with session(target, "SET sql_log_bin = 0, foreign_key_checks = 0") as run:
                 run("UPDATE tpcc.item SET i_price = i_price + 1 ORDER BY i_id LIMIT 300")
                 run("DELETE FROM tpcc.item ORDER BY i_id DESC LIMIT 20")
