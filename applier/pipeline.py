@@ -23,7 +23,7 @@ from applier.errors import ApplierError, UnexpectedFailure, UsageError
 from applier.events.batch import Batch
 from applier.events.gtid import GtidSet
 from applier.events.schedule_record import transaction_records
-from applier.events.scheduling import Dependencies, cut
+from applier.events.scheduling import Dependencies, cut, next_sequence_number
 from applier.observe import counting
 from applier.observe.histogram import LogHistogram
 from applier.reader import Reader, Stream
@@ -284,7 +284,7 @@ class Pipeline:
             self.budget.add(used - index_bytes)
             index_bytes = used
             if len(batch):
-                scheduled = batch.last_sequence_number
+                scheduled = next_sequence_number(batch) - 1  # a transaction that goes on may never end
                 self.work.put(batch)
             if batch.failure is not None:
                 # The log is bad behind this batch: apply what came before, then stop.
