@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from typing import Final
 
+from applier.errors import ApplierError
 from applier.events.batch import Batch
 from applier.events.payload import inflate
 from applier.events.rows import RowDecoder
-from applier.events.scheduling import compressed
+from applier.events.scheduling import compressed, end_with
 from applier.observe.counting import row_kinds
 from applier.observe.histogram import LogHistogram
 from applier.selection import Schemas
@@ -46,7 +47,7 @@ class Decoder:
         self.inserts = self.updates = self.deletes = 0
 
     def run(self) -> None:
-        """Returns when no more batches come. Raises ApplierError, ClockStopped, QueueAborted."""
+        """Returns when no more batches come. Raises ClockStopped, QueueAborted."""
         while (batch := self._batches.get()) is not None:
             self._open(batch)
             rest: Batch | None = batch
@@ -68,11 +69,19 @@ class Decoder:
         return self._rows.decode(batch, self._catalog.plan, version, self._piece_bytes_max)
 
     def _open(self, batch: Batch) -> None:
+        """What cannot be opened ends the batch, as bad rows do: everything before is applied."""
         for index in compressed(batch):
             self._budget.wait_for_room(self._used_max, batch.number)
-            inflate(batch, index)
+            try:
+                inflate(batch, index)
+            except ApplierError as error:
+                end_with(batch, index, error)
+                break
         if self._selection is not None:
-            self._selection.select(batch, self._seen)
+            try:
+                self._selection.select(batch, self._seen)
+            except ApplierError as error:
+                end_with(batch, len(batch), error)
 
     def _count(self, batch: Batch) -> None:
         inserts, updates, deletes = row_kinds(batch)

@@ -276,6 +276,12 @@ def keep_first(Batch batch, size_t count):
     batch.transaction_count = min(count, batch.transaction_count)
 
 
+def end_with(Batch batch, size_t count, failure):
+    """Takes all but the first `count` transactions off a batch that was not decoded yet: `failure` is why."""
+    keep_first(batch, count)
+    batch.failure = failure
+
+
 def clear_failure(Batch batch):
     """The bad end of a batch turned out to be none that its consumer must know of."""
     batch.failure = None

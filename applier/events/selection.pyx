@@ -32,12 +32,16 @@ def leave_out(Batch batch, dict tables, object wanted, object statement_wanted):
     wanted:           `wanted(schema, table) -> bool`
     statement_wanted: `statement_wanted(bytes of a query event) -> bool`
 
-    Raises what the two raise, and DataError.
+    Raises what the two raise, and DataError; that transaction and those behind it are then taken off.
     """
     cdef size_t i
     cdef Known[TABLES_MAX] known
-    for i in range(batch.transaction_count):
-        filter_transaction(batch, &batch.transactions[i], known, tables, wanted, statement_wanted)
+    try:
+        for i in range(batch.transaction_count):
+            filter_transaction(batch, &batch.transactions[i], known, tables, wanted, statement_wanted)
+    except BaseException:
+        batch.transaction_count = i
+        raise
 
 
 cdef int filter_transaction(Batch batch, Transaction* t, Known* known, dict tables, object wanted,
