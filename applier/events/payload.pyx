@@ -45,7 +45,7 @@ cdef enum Found:
     FOUND_MISPLACED
     FOUND_UNFINISHED
 
-cdef object decompressors = threading.local()   # one a thread: they must not be shared
+cdef object decompressors = threading.local()   # one a thread: each is at one payload at a time
 
 
 def inflate(Batch batch not None, size_t i, uint64_t bytes_max=1 << 30):
@@ -64,7 +64,7 @@ def inflate(Batch batch not None, size_t i, uint64_t bytes_max=1 << 30):
     place = f"{batch.file}:{t.end_log_pos}"
     cdef PayloadReader reader = PayloadReader(
         PyMemoryView_FromMemory(<char*>event.data + HEADER_BYTES, event.length - HEADER_BYTES, PyBUF_READ),
-        batch.buffers, place, batch.budget)
+        batch.buffers, place, batch.budget, whole=True)
     if reader.size > bytes_max:
         raise CorruptEvent(
             place=place, detail=f"a payload of {reader.size} bytes is larger than the {bytes_max} allowed")
@@ -119,27 +119,29 @@ cdef split(body, str place):
 
 @cython.no_gc_clear                                  # __dealloc__ needs the budget
 cdef class PayloadReader:
-    """`body`: of a payload event, in memory that `owner` holds. Raises CorruptEvent."""
+    """`body`: of a payload event, in memory that `owner` holds. `whole`: read to its end before this thread opens another.
 
-    def __cinit__(self, body, owner, str place, MemoryBudget budget=None):
+    Raises CorruptEvent."""
+
+    def __cinit__(self, body, owner, str place, MemoryBudget budget=None, *, bint whole=False):
         self.owner, self.place = owner, place
         self.source, compression, self.size = split(body, place)
         self.plain = compression == COMPRESSION_NONE
         if not self.plain:
-            self.open(budget)
+            self.open(budget, whole)
 
     def __dealloc__(self):
         if self.budget is not None:
             self.budget.free(self.window_bytes)
 
-    def open(self, MemoryBudget budget):
+    def open(self, MemoryBudget budget, bint whole):
         try:
             window = zstandard.get_frame_parameters(self.source).window_size
             if window > WINDOW_BYTES_MAX:
                 raise CorruptEvent(
                     place=self.place,
                     detail=f"a payload asks for a window of {window} bytes; zstd uses {WINDOW_BYTES_MAX} at most")
-            if window > KEPT_WINDOW_BYTES:
+            if window > KEPT_WINDOW_BYTES or not whole:
                 decompressor = zstandard.ZstdDecompressor(max_window_size=max(window, WINDOW_BYTES))
                 self.budget, self.window_bytes = budget, window
                 if budget is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 
@@ -11,11 +12,22 @@ import zstandard
 from applier.errors import CorruptEvent, TooLargeForMemory
 from applier.events.assembler import StreamAssembler
 from applier.events.batch import Batch
+from applier.events.payload import inflate
 from applier.events.rows import RowDecoder
+from applier.events.scheduling import compressed
 from applier.events.transaction import TransactionFlag
 from scheduler.budget import MemoryBudget
 from tests import binlog_bytes as log
-from tests.binlog_bytes import Seen, format_event, gtid_event, of_events, query_event, seen_by, xid_event
+from tests.binlog_bytes import (
+    Seen,
+    format_event,
+    gtid_event,
+    of_events,
+    query_event,
+    seen_by,
+    seen_in,
+    xid_event,
+)
 from tests.decoding import first_column_is_key
 from tests.unit.test_payload import ZSTD, field, number, payload_body
 
@@ -245,6 +257,22 @@ def test_a_large_payload_passes_in_parts(part_bytes_max: int, compressed: bool) 
     assert TransactionFlag.LAST_PART in mine[-1].flags
     assert len({part.end_log_pos for part in mine}) == 1
     assert [part.gtid[-2:] for part in parts if part.sequence_number == 2] == [":2"] * len(parts[len(mine) :])
+
+
+def test_a_thread_may_inflate_other_payloads_between_the_parts_of_one() -> None:
+    """As `applier plan` does. Payloads whose windows are small shared one decompressor."""
+    inner = b"".join(INNER)
+    noise = [log.rows_event(random.Random(n).randbytes(3000), end=False, checksum=False) for n in range(700)]
+    large = b"".join([*INNER[:2], *noise, xid_event(checksum=False)])
+    payloads = [log.event(log.PAYLOAD, payload_body(body)) for body in (inner, large)]
+    events = [format_event(), gtid_event(1), payloads[0], gtid_event(2), payloads[1]]
+    assembler, parts = of_events(events, part_bytes_max=200_000), []
+    while (batch := assembler.take()) is not None:
+        assert batch.failure is None
+        for index in compressed(batch):
+            inflate(batch, index)
+        parts += list(seen_in(batch))
+    assert rows_in([part for part in parts if part.sequence_number == 2]) == noise
 
 
 @pytest.mark.parametrize(
