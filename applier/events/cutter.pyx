@@ -240,9 +240,13 @@ cdef class TransactionCutter:
         return 0
 
     cdef int add_buffer(self) except -1:
-        """The framer fills another buffer."""
-        self.batch.buffers.append(self.framer.buffer)
-        self.buffer_last = len(self.batch.buffers) - 1
+        """The framer fills another buffer. The one before goes if nothing in it is kept: events may be skipped for long."""
+        cdef list buffers = self.batch.buffers
+        cdef Buffer last = buffers.pop() if buffers else None
+        if last is not None and (ends_in(self.members, last) or ends_in(self.batch, last)):
+            buffers.append(last)
+        buffers.append(self.framer.buffer)
+        self.buffer_last = len(buffers) - 1
         return 0
 
     cdef int carry_table_maps(self) except -1:
@@ -267,6 +271,12 @@ cdef class TransactionCutter:
         self.batch.buffers[:] = [copies, current] if size else [current]
         self.buffer_last = len(self.batch.buffers) - 1
         return 0
+
+
+cdef bint ends_in(Batch batch, Buffer buffer) noexcept:
+    """Whether the last event lies in this buffer. Events are in order, so in the last buffer there is else none."""
+    cdef uint8_t* last = batch.events[batch.event_count - 1].data if batch.event_count else NULL
+    return last is not NULL and buffer.data <= last < buffer.data + buffer.capacity
 
 
 cdef uint64_t announced_bytes(const uint8_t* event, uint32_t length) noexcept nogil:

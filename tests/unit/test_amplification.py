@@ -275,6 +275,18 @@ def test_a_thread_may_inflate_other_payloads_between_the_parts_of_one() -> None:
     assert rows_in([part for part in parts if part.sequence_number == 2]) == noise
 
 
+@pytest.mark.parametrize("at", [1, 3, len(INNER)])
+def test_events_of_a_payload_that_are_skipped_take_no_memory(at: int) -> None:
+    """Some kilobytes of payload may be gigabytes of them."""
+    skipped = log.event(200, bytes(1000), flags=log.IGNORABLE, checksum=False) * 50_000
+    payload = log.event(log.PAYLOAD, payload_body(b"".join([*INNER[:at], skipped, *INNER[at:]])))
+    budget = MemoryBudget(64 * MIB)
+    events = [format_event(), gtid_event(1), payload, *log.transaction(2)]
+    parts = seen_by(of_events(events, part_bytes_max=5000, budget=budget))
+    assert rows_in(parts)[:-1] == [data for data in INNER if data[4] == log.WRITE_ROWS]
+    assert budget.peak < 8 * MIB
+
+
 @pytest.mark.parametrize(
     ("inner", "words"),
     [
