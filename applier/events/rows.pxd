@@ -26,7 +26,7 @@ cdef class RowDecoder:
     cdef size_t stopped              # the first event that was put off, into Batch.events; 0: none
 
     cdef int decode_transaction(self, Batch batch, Transaction* transaction) except -1 nogil
-    cdef bint is_full(self, Batch batch, size_t event) noexcept nogil
+    cdef bint is_full(self, Batch batch, size_t event, size_t end) noexcept nogil
     cdef int take_table_map(self, Batch batch, Transaction* transaction, size_t event) except -1 nogil
     cdef Table* learn(self, Batch batch, Transaction* transaction, size_t event) except NULL
     cdef Table* table_of(self, uint64_t table_id) noexcept nogil

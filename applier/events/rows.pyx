@@ -112,7 +112,7 @@ cdef class RowDecoder:
                     self.take_table_map(batch, transaction, event)
                 elif is_rows_event(type):
                     self.take_rows(batch, transaction, event)
-                    if self.is_full(batch, event):
+                    if self.is_full(batch, event, end):
                         self.stopped = event + 1
                         break
         if transaction.flags & (T_DDL | T_SCHEMA):
@@ -122,12 +122,12 @@ cdef class RowDecoder:
         transaction.touch_count = <uint32_t>batch.touches.count - transaction.touch_first
         return 0
 
-    cdef bint is_full(self, Batch batch, size_t event) noexcept nogil:
+    cdef bint is_full(self, Batch batch, size_t event, size_t end) noexcept nogil:
         """Whether what comes behind this row event has to be put off."""
         cdef size_t known = (batch.row_capacity * sizeof(Row) + batch.touches.capacity * (sizeof(uint64_t) + 1)
                              + batch.table_bytes)
         return (self.bytes_max and known > self.bytes_max
-                and (event + 1 < batch.event_count or self.transaction + 1 < batch.transaction_count))
+                and (event + 1 < end or self.transaction + 1 < batch.transaction_count))
 
     # --- table maps -------------------------------------------------------------------------------------------
 
@@ -278,7 +278,7 @@ cdef inline const uint8_t* walk(const Table* table, const uint8_t* present, uint
 
 
 cdef Batch put_off(Batch batch, size_t i, size_t event):
-    """Takes the events from `event` on, which belong to transaction `i` or those behind it, off the batch, and gives them
+    """Takes the events of transaction `i` from `event` on, and the transactions behind it, off the batch, and gives them
     back as another. The transaction goes on there, with the table maps of its statement repeated."""
     cdef Batch rest = Batch(batch.number, batch.file, batch.format_description, batch.failure, batch.budget)
     cdef Transaction* t = &batch.transactions[i]
@@ -317,7 +317,6 @@ cdef Batch put_off(Batch batch, size_t i, size_t event):
         rest.byte_count += moved.byte_count
     batch.byte_count -= min(batch.byte_count, rest.byte_count)
     batch.transaction_count = i + 1
-    batch.event_count = event
     return rest
 
 

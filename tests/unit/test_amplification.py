@@ -134,6 +134,19 @@ def test_the_failure_of_a_batch_goes_with_its_last_piece() -> None:
     assert rest.failure is failure
 
 
+def test_a_compressed_transaction_before_the_place_of_the_cut_keeps_its_events() -> None:
+    """Inflated events lie behind all that came in the log."""
+    statements = [*null_transaction(1, checksum=False)[:-1], query_event("SAVEPOINT `a`", checksum=False)]
+    inner = b"".join([*statements, xid_event(checksum=False)])
+    payload = log.event(log.PAYLOAD, payload_body(inner))
+    batch = batch_of([gtid_event(1), payload, gtid_event(2), *null_transaction(20)], MemoryBudget(64 * MIB))
+    inflate(batch, 0)
+    pieces = pieces_of(batch, MIB)
+    assert len(pieces) > 2
+    assert [next(seen_in(piece)).sequence_number for piece in pieces] == [1, *[2] * (len(pieces) - 1)]
+    assert next(seen_in(pieces[0])).types == [log.QUERY, log.TABLE_MAP, log.WRITE_ROWS, log.QUERY, log.XID]
+
+
 def test_one_event_of_more_rows_than_the_memory_holds_is_a_clear_error() -> None:
     events = [gtid_event(1), query_event("BEGIN"), table_map(), null_rows(1_000_000, end=True), xid_event()]
     with pytest.raises(TooLargeForMemory, match="rows of an event"):
