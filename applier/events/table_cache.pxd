@@ -33,6 +33,7 @@ cdef class TableCache:
     cdef Table** used              # by the current batch, in order of first use
     cdef size_t used_count
     cdef size_t used_capacity
+    cdef uint64_t needed           # the last batch that needed more than there is room for
     cdef size_t handed_out         # of them, those already in Batch.tables
 
     cdef void begin_batch(self) noexcept
@@ -45,5 +46,6 @@ cdef class TableCache:
     # Appends the pairs of tables used since the last call to `tables`.
     cdef int hand_out(self, list tables) except -1
     cdef void forget(self) noexcept
+    cdef bint is_over(self) noexcept
     cdef int resize(self, size_t slot_count) except -1
     cdef int evict(self) except -1

@@ -47,8 +47,10 @@ cdef class TableCache:
 
     cdef Table* add(self, tuple pair) except NULL:
         cdef Table* table
-        if self.count >= self.capacity or self.columns > COLUMNS_REMEMBERED_MAX:
+        if self.is_over() and self.needed != self.batch:
             self.evict()
+            if self.is_over():
+                self.needed = self.batch
         if (self.count + 1) * 2 >= self.slot_count:
             self.resize(self.slot_count * 2)
         table = new_table(pair)
@@ -56,6 +58,9 @@ cdef class TableCache:
         self.count += 1
         self.columns += table.column_count
         return table
+
+    cdef bint is_over(self) noexcept:
+        return self.count >= self.capacity or self.columns > COLUMNS_REMEMBERED_MAX
 
     cdef int use(self, Table* table) except -1 nogil:
         cdef Table** grown
