@@ -173,7 +173,8 @@ cdef class StreamAssembler:
             elif step == STEP_PAYLOAD:
                 self.open_payload()
             elif step == STEP_BATCH:
-                self.retire()
+                if self.inner is None:          # else once all of the payload has been seen
+                    self.retire()
             elif step == STEP_PART:
                 self.retire()
                 self.cutter.carry_table_maps()
@@ -268,9 +269,8 @@ cdef class StreamAssembler:
                 place=self.place_text(), detail="a payload ends before its transaction or its last event does"))
         self.payload = self.inner = None
         self.cutter.framer = self.framer
-        if self.cutter.batch.transaction_count == 0:
-            self.cutter.batch.buffers.clear()
         self.cutter.add_buffer()
+        self.retire()
         self.transaction_end_offset = self.framer.file_offset
         return 0
 
@@ -340,6 +340,8 @@ cdef class StreamAssembler:
     cdef int fail(self, error) except -1:
         """Nothing is handed out after the present batch, which carries the error."""
         cdef Batch last = self.cutter.batch
+        if self.inner is not None and self.cutter.state == IDLE:
+            self.cutter.take_back()
         last.failure = error
         self.failed = True
         self.ready.append(last)

@@ -64,6 +64,7 @@ cdef class TransactionCutter:
     cdef int payload(self) except -1 nogil
     cdef int cut_part(self) except -1 nogil
     cdef int close_transaction(self, uint32_t flags) except -1 nogil
+    cdef void take_back(self) noexcept nogil
     cdef int hand_over(self, uint32_t flags) except -1 nogil
     cdef bint needs_buffers(self) noexcept nogil
     cdef void abandon(self) noexcept nogil

@@ -187,6 +187,13 @@ cdef class TransactionCutter:
             return STEP_BATCH
         return STEP_ON
 
+    # Takes the transaction that has just ended off the batch: what is behind its end is bad.
+    cdef void take_back(self) noexcept nogil:
+        self.batch.transaction_count -= 1
+        self.batch.event_count = self.batch.transactions[self.batch.transaction_count].event_first
+        self.transactions -= 1
+        self.next_sequence_number -= 1
+
     # The members so far become a transaction (or part) of the batch. BEGIN, COMMIT and comments say nothing that
     # row events do not say themselves, so a transaction of rows goes without them.
     cdef int hand_over(self, uint32_t flags) except -1 nogil:

@@ -331,6 +331,25 @@ def test_a_large_payload_that_contradicts_the_rules_ends_the_log(inner: list[byt
         fail_of(payload_body(b"".join(inner)))
 
 
+@pytest.mark.parametrize("part_bytes_max", [1000, 20_000])
+@pytest.mark.parametrize("announced", [0, 1])
+def test_a_large_payload_with_something_behind_its_end_is_not_handed_on_whole(
+    announced: int, part_bytes_max: int
+) -> None:
+    """A COMMIT is the end only when nothing follows: what is handed on whole will be committed."""
+    inner = b"".join([*INNER, b"" if announced else xid_event(checksum=False)])
+    payload = log.event(log.PAYLOAD, payload_body(inner, announced=len(inner) + announced))
+    assembler = of_events(
+        [format_event(), *log.transaction(1), gtid_event(2), payload, *log.transaction(3)],
+        part_bytes_max=part_bytes_max,
+        batch_bytes_max=2000,
+    )
+    parts = seen_by(assembler)
+    assert [part.sequence_number for part in parts if TransactionFlag.LAST_PART in part.flags] == [1]
+    assert len(parts) > 1
+    assert (assembler.transactions, assembler.next_sequence_number) == (1, 2)
+
+
 def test_a_large_payload_must_be_as_large_as_announced() -> None:
     inner = b"".join(INNER)
     for announced in (len(inner) - 1, len(inner) + 1, 1 << 63):
