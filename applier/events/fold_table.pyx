@@ -51,7 +51,7 @@ cdef FoldTable fold_table(tuple pair):
             by_pair.clear()
             by_content.clear()
             columns_remembered = 0
-        columns_remembered += len(pair[0].columns)
+        columns_remembered += pair[0].weight
         found = by_content.setdefault((pair[0].content, pair[1].definition), FoldTable(*pair))
         by_pair[pair] = found
     return found

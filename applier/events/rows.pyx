@@ -26,10 +26,12 @@ cdef HashRow hash_row_of = <HashRow>hash_row
 # Of one statement. MySQL opens far fewer at once; a log that names more is not one.
 DEF IN_FORCE_MAX = 4096
 
-# What a table map takes: its content, objects and layouts. Measured: 253 bytes of objects a column, and 56 of layout.
+# What a table map takes: its content, objects and layouts. Measured: 253 bytes of objects a column, and 56 of layout;
+# names and values take at most this many times what they are in the log.
 cdef enum:
     TABLE_BYTES = 1024
     COLUMN_BYTES = 320
+    CONTENT_FACTOR = 20
 
 # MySQL sets the first of these wherever the rows that a foreign key's cascade changes are in the log too: from 9.6 on,
 # unless innodb_native_foreign_keys is ON. Without checks of foreign keys there is no cascade.
@@ -159,6 +161,8 @@ cdef class RowDecoder:
     cdef Table* learn(self, Batch batch, Transaction* transaction, size_t event) except NULL:
         cdef Event* e = &batch.events[event]
         cdef bytes content = (<const char*>e.data)[HEADER_BYTES + TABLE_ID_BYTES:e.length]
+        batch.table_bytes += TABLE_BYTES + CONTENT_FACTOR * <uint64_t>len(content)
+        batch.check_room(b"the tables of a statement")
         try:
             table_map = parse_table_map(content)
         except ValueError as error:
@@ -167,7 +171,7 @@ cdef class RowDecoder:
         if not isinstance(plan, TablePlan):
             raise TypeError(f"the plan of {table_map} is a {type(plan).__name__}, not a TablePlan")
         self.misses += 1
-        batch.table_bytes += TABLE_BYTES + COLUMN_BYTES * len(table_map.columns)
+        batch.table_bytes += COLUMN_BYTES * len(table_map.columns)
         batch.check_room(b"the tables of a statement")
         return self.cache.add((table_map, plan))
 

@@ -16,6 +16,7 @@ cdef struct Table:
     Span* before                   # one span for each column, overwritten by each row
     Span* after
     uint32_t column_count
+    uint32_t weight                # in columns: see TableMap
     uint32_t json_count
     uint32_t stride_count
     uint32_t batch_index           # its place in Batch.tables of the batch numbered `used`
@@ -26,7 +27,7 @@ cdef struct Table:
 cdef class TableCache:
     cdef readonly size_t capacity
     cdef readonly size_t count
-    cdef readonly size_t columns   # of all of them
+    cdef readonly size_t columns   # what all of them weigh
     cdef Table** slots             # open addressing by hash, NULL is free
     cdef size_t slot_count         # a power of two, more than twice `count`
     cdef uint64_t batch            # counts batches

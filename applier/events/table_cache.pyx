@@ -56,7 +56,7 @@ cdef class TableCache:
         table = new_table(pair)
         insert(self.slots, self.slot_count, table)
         self.count += 1
-        self.columns += table.column_count
+        self.columns += table.weight
         return table
 
     cdef bint is_over(self) noexcept:
@@ -113,7 +113,7 @@ cdef class TableCache:
         cdef uint64_t median = stamps[len(stamps) // 2]
         for slot in range(self.slot_count):
             if self.slots[slot] is not NULL and self.slots[slot].used <= median and self.slots[slot].used < self.batch:
-                self.columns -= self.slots[slot].column_count
+                self.columns -= self.slots[slot].weight
                 free_table(self.slots[slot])
                 self.slots[slot] = NULL
                 self.count -= 1
@@ -150,6 +150,7 @@ cdef int fill_table(Table* table, object table_map, TablePlan plan) except -1:
     table.hash = hash_bytes(table.content, table.content_length, CONTENT_SEED)
     table.plan = <void*>plan
     table.column_count = count
+    table.weight = table_map.weight
     table.columns = <ColumnLayout*>calloc(count + 1, sizeof(ColumnLayout))
     table.strides = <Stride*>calloc(count + 1, sizeof(Stride))
     table.before = <Span*>calloc(count + 1, sizeof(Span))

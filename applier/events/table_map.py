@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import islice
 from threading import Lock
 from typing import NamedTuple
 
@@ -22,6 +23,12 @@ COLUMNS_MAX = 4096
 
 COLUMNS_REMEMBERED_MAX = 1 << 16
 """Of all table maps that are remembered. A column takes some 320 bytes, and as little as one in the log."""
+
+COLUMN_CONTENT_BYTES = 16
+"""Names and values take some twenty times what they are in the log: so much of it counts as a column."""
+
+VALUES_MAX = 65_535
+"""Of an ENUM; a SET has fewer."""
 
 
 class KeyPart(NamedTuple):
@@ -75,6 +82,11 @@ class TableMap:
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.table}"
+
+    @property
+    def weight(self) -> int:
+        """What it takes, in columns."""
+        return len(self.columns) + len(self.content) // COLUMN_CONTENT_BYTES
 
 
 class _Field(IntEnum):
@@ -156,7 +168,7 @@ class _Remembered:
             if len(self._maps) >= TABLE_MAPS_MAX or self._columns > COLUMNS_REMEMBERED_MAX:
                 self._maps.clear()
                 self._columns = 0
-            self._columns += len(table_map.columns)
+            self._columns += table_map.weight
             return self._maps.setdefault(content, table_map)
 
 
@@ -293,7 +305,10 @@ class _Optional:
 
     def _values(self, field: _Reader, kind: ColumnType) -> None:
         for position in self._of({kind}):
-            self.values[position] = tuple(field.packed_bytes() for _ in range(field.packed()))
+            count = field.packed()
+            if count > VALUES_MAX:
+                raise ValueError(f"{count} values")
+            self.values[position] = tuple(field.packed_bytes() for _ in range(count))
 
     def _simple_primary_key(self, field: _Reader) -> None:
         self._set_primary_key(KeyPart(position, 0) for position in field.packed_until_end())
@@ -302,6 +317,8 @@ class _Optional:
         self._set_primary_key(KeyPart(position, field.packed()) for position in field.packed_until_end())
 
     def _set_primary_key(self, parts: Iterator[KeyPart]) -> None:
-        self.primary_key = tuple(parts)
+        self.primary_key = tuple(islice(parts, len(self.types) + 1))
+        if len(self.primary_key) > len(self.types):
+            raise ValueError(f"a primary key of more parts than the {len(self.types)} columns")
         if any(part.position >= len(self.types) for part in self.primary_key):
             raise ValueError(f"primary key over columns {[part.position for part in self.primary_key]}")

@@ -30,6 +30,7 @@ from tests.binlog_bytes import (
 )
 from tests.decoding import first_column_is_key
 from tests.unit.test_payload import ZSTD, field, number, payload_body
+from tests.unit.test_table_map import enum_table
 
 MIB = 1 << 20
 EVENT_ROWS = 8000
@@ -211,6 +212,19 @@ def test_wide_table_maps_are_charged_and_forgotten() -> None:
         del batch
     assert budget.used < MIB
     assert decoder.tables_learnt == 100
+
+
+def test_values_of_a_table_map_are_charged_before_they_are_parsed() -> None:
+    budget = MemoryBudget(32 * MIB)
+    decoder = RowDecoder()
+    for n, values in enumerate([60_000, 2_000_000]):
+        data = log.event(log.TABLE_MAP, TABLE_ID + enum_table(values, b"v%d" % n))
+        batch = batch_of([gtid_event(1), query_event("BEGIN"), data, xid_event()], budget)
+        before = budget.used
+        decoder.decode(batch, first_column_is_key)
+        assert budget.used - before > 20 * 2 * min(values, 60_000)
+    assert isinstance(batch.failure, TooLargeForMemory)
+    assert decoder.tables_learnt == 1
 
 
 def test_a_statement_of_too_many_wide_tables_is_a_clear_error() -> None:

@@ -108,6 +108,33 @@ def test_enum_and_set_values_geometry_types_and_dimensions() -> None:
     assert [column.collation_id for column in full("vectors").columns] == [None, 63, 63, None]
 
 
+def enum_table(values: int, name: bytes = b"t") -> bytes:
+    """One ENUM column of values of a letter."""
+    texts = b"\xfd" + values.to_bytes(3, "little") + b"\1a" * values
+    named = b"\1d\0" + bytes([len(name)]) + name + b"\0"
+    return bytes(2) + named + b"\1\xfe\2\xf7\1\xff" + b"\6\xfd" + len(texts).to_bytes(3, "little") + texts
+
+
+def test_more_values_than_an_enum_can_have_are_refused() -> None:
+    assert parse_table_map(enum_table(65_535)).columns[0].values == (b"a",) * 65_535
+    with pytest.raises(ValueError, match="65536 values"):
+        parse_table_map(enum_table(65_536))
+
+
+def test_a_primary_key_of_more_parts_than_columns_is_refused() -> None:
+    with pytest.raises(ValueError, match="more parts than the 1 columns"):
+        parse_table_map(bytes(2) + b"\1d\0\1t\0" + b"\1\3\0\xff" + b"\x08\2\0\0")
+
+
+def test_table_maps_of_many_values_are_forgotten_sooner() -> None:
+    """Each takes a megabyte or more: 4096 of them were remembered."""
+    found = parse_table_map(enum_table(60_000))
+    assert parse_table_map(enum_table(60_000)) is found
+    for n in range(20):
+        parse_table_map(enum_table(60_000, b"t%d" % n))
+    assert parse_table_map(enum_table(60_000)) is not found
+
+
 @pytest.mark.parametrize("names", ["", "04 06 01 76 01 61 01 62 0c 01 e0"], ids=["minimal", "full"])
 def test_a_vector_has_a_place_among_the_collations(names: str) -> None:
     """t (v VECTOR(3), a VARCHAR(3) COLLATE latin1_bin, b VARCHAR(3) COLLATE utf8mb4_bin), as 9.7 writes it."""
