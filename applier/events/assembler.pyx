@@ -15,7 +15,7 @@ from cpython.buffer cimport PyBUF_READ
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport uint8_t, uint64_t
 
-from applier.errors import ApplierError, CorruptEvent, UnsupportedEvent
+from applier.errors import ApplierError, CorruptEvent, TooLargeForMemory, UnsupportedEvent
 from applier.events import control as control_events
 from applier.events.batch cimport Batch, Event
 from applier.events.cutter cimport *
@@ -251,7 +251,12 @@ cdef class StreamAssembler:
         return 0
 
     cdef int inflate_more(self) except -1:
+        """Little of the log may be much here: what waits for a row to be cut behind must fit into the memory."""
         cdef size_t count
+        cdef MemoryBudget budget = self.cutter.batch.budget
+        if budget is not None and self.cutter.member_bytes > <uint64_t>budget.limit:
+            return self.fail(TooLargeForMemory(
+                what="a statement's tables and variables", place=self.place_text(), limit_bytes=budget.limit))
         view = self.inner.writable()
         if self.cutter.batch.buffers[self.cutter.buffer_last] is not self.inner.buffer:
             self.cutter.add_buffer()

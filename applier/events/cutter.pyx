@@ -52,12 +52,9 @@ cdef class TransactionCutter:
             return self.begin(role)
         if role == ROLE_COMMIT or role == ROLE_ROLLBACK or role == ROLE_XA_PREPARE:
             return self.end(role)
-        if role == ROLE_ROWS_QUERY:
-            self.keep()
-            return STEP_ON
         if role == ROLE_PAYLOAD:
             return self.payload()
-        if role == ROLE_IGNORED:
+        if role == ROLE_IGNORED or role == ROLE_ROWS_QUERY:
             return STEP_ON
         if role == ROLE_CONTROL:
             return STEP_CONTROL

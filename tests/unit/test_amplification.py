@@ -329,6 +329,23 @@ def test_events_of_a_payload_that_are_skipped_take_no_memory(at: int) -> None:
     assert budget.peak < 8 * MIB
 
 
+@pytest.mark.parametrize("kind", [log.TABLE_MAP, log.ROWS_QUERY, log.USER_VAR])
+def test_a_payload_without_a_place_to_cut_it_takes_no_more_than_the_memory(kind: int) -> None:
+    """Comments are skipped; tables and variables are refused when they are too many."""
+    data = INNER[1] if kind == log.TABLE_MAP else log.event(kind, bytes(400), checksum=False)
+    inner = b"".join([INNER[0], data * (60 * MIB // len(data)), *INNER[1:]])
+    payload = log.event(log.PAYLOAD, payload_body(inner))
+    budget = MemoryBudget(16 * MIB)
+    assembler = of_events([format_event(), gtid_event(1), payload], part_bytes_max=MIB, budget=budget)
+    (batch,) = log.take_all(assembler)
+    if kind == log.ROWS_QUERY:
+        assert next(seen_in(batch)).types == [data[4] for data in INNER[1:-1]]
+    else:
+        assert isinstance(batch.failure, TooLargeForMemory)
+        assert len(batch) == 0
+    assert budget.peak < 24 * MIB
+
+
 @pytest.mark.parametrize(
     ("inner", "words"),
     [
