@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
 import pymysql
@@ -13,42 +12,14 @@ from click.testing import CliRunner
 
 from applier.cli.check import check as check_command
 from applier.errors import PreflightFailed
-from applier.preflight import Finding, Level, Report, Requirements, preflight
+from applier.preflight import Level, preflight
 from applier.preflight.facts import read_server
-from applier.preflight.grants import Grants
-from applier.preflight.privileges import LOCK_TABLES
 from applier.preflight.server_settings import server_kind
 from applier.sandbox import Server
 from applier.target import checkpoint
 from applier.verify.definitions import query
+from tests.checking import Pair, make_shop, quietly
 from tests.servers import ServerFactory
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Source and target, and who asks them."""
-
-    source: Server
-    target: Server
-
-    def check(self, source_user: str = "root", target_user: str = "root", **requirements: Any) -> Report:
-        with (
-            closing(self.source.connect(user=source_user)) as source,
-            closing(self.target.connect(user=target_user)) as target,
-        ):
-            return preflight(source, target, Requirements(**requirements))
-
-    def finding(self, name: str, **arguments: Any) -> Finding:
-        """The one finding of this name."""
-        (found,) = (one for one in self.check(**arguments).findings if one.name == name)
-        return found
-
-
-def quietly(server: Server, *statements: str) -> None:
-    """Without a trace in the binary log."""
-    with closing(server.connect()) as connection, connection.cursor() as cursor:
-        for statement in ("SET sql_log_bin = 0", *statements):
-            cursor.execute(statement)
 
 
 @pytest.fixture
@@ -58,9 +29,7 @@ def pair(source: Server, target: Server) -> Pair:
 
 @pytest.fixture
 def shop(pair: Pair) -> Pair:
-    """A schema on both sides, which no GTID tells of."""
-    for server in (pair.source, pair.target):
-        quietly(server, "CREATE DATABASE shop", "CREATE TABLE shop.t (id INT PRIMARY KEY, c VARCHAR(10))")
+    make_shop(pair)
     return pair
 
 
@@ -329,157 +298,6 @@ def test_tables_without_transactions_are_told(shop: Pair) -> None:
     for server in (shop.source, shop.target):
         quietly(server, "CREATE TABLE shop.old (n INT PRIMARY KEY) ENGINE=MyISAM")
     assert "shop.old (MyISAM)" in shop.finding("schema.engines").detail
-
-
-# --- privileges --------------------------------------------------------------------------------------
-
-ENOUGH_ON_SOURCE = "GRANT REPLICATION SLAVE, REPLICATION CLIENT, SELECT ON *.* TO someone@'%'"
-ENOUGH_ON_TARGET = (
-    "GRANT INSERT, UPDATE, DELETE, SELECT, CREATE, ALTER, DROP, INDEX, REFERENCES, CREATE VIEW, SHOW VIEW, TRIGGER,"
-    " CREATE ROUTINE, ALTER ROUTINE, EVENT, EXECUTE, LOCK TABLES, CREATE TEMPORARY TABLES, CREATE USER,"
-    " RELOAD, REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO someone@'%'",
-    "GRANT REPLICATION_APPLIER, SESSION_VARIABLES_ADMIN, SET_ANY_DEFINER, ROLE_ADMIN, SYSTEM_USER"
-    " ON *.* TO someone@'%'",
-)
-
-
-@pytest.fixture
-def accounts(shop: Pair) -> Pair:
-    """`someone` on both sides with all that a run needs, and not more."""
-    quietly(shop.source, "CREATE USER someone@'%'", ENOUGH_ON_SOURCE)
-    quietly(shop.target, "CREATE USER someone@'%'", *ENOUGH_ON_TARGET)
-    shop.target.execute("SET GLOBAL log_bin_trust_function_creators = ON")
-    return shop
-
-
-def _as_someone(pair: Pair, **requirements: Any) -> Report:
-    return pair.check(source_user="someone", target_user="someone", **requirements)
-
-
-def test_the_privileges_asked_for_are_enough(accounts: Pair) -> None:
-    report = _as_someone(accounts, verify=True)
-    assert report.failures == ()
-    assert report.warnings == ()
-
-
-@pytest.mark.parametrize(
-    ("side", "privilege", "name", "level"),
-    [
-        ("source", "REPLICATION SLAVE", "privileges.source.REPLICATION SLAVE", Level.FAILURE),
-        ("source", "REPLICATION CLIENT", "privileges.source.REPLICATION CLIENT", Level.WARNING),
-        ("source", "SELECT", "privileges.source.SELECT", Level.WARNING),
-        ("target", "REPLICATION_APPLIER", "privileges.target.REPLICATION_APPLIER", Level.FAILURE),
-        ("target", "SESSION_VARIABLES_ADMIN", "privileges.target.SESSION_VARIABLES_ADMIN", Level.WARNING),
-        ("target", "INSERT", "privileges.target.rows", Level.FAILURE),
-        ("target", "UPDATE", "privileges.target.rows", Level.FAILURE),
-        ("target", "DELETE", "privileges.target.rows", Level.FAILURE),
-        ("target", "CREATE VIEW", "privileges.target.statements", Level.WARNING),
-        ("target", "SELECT", "privileges.target.SELECT", Level.WARNING),
-    ],
-)
-def test_a_privilege_taken_away_is_missed_and_its_remedy_works(
-    accounts: Pair, side: str, privilege: str, name: str, level: Level
-) -> None:
-    server = accounts.source if side == "source" else accounts.target
-    quietly(server, f"REVOKE {privilege} ON *.* FROM someone@'%'")
-    (found,) = (one for one in _as_someone(accounts).findings if one.name == name)
-    assert found.level is level
-    assert privilege in found.remedy
-    quietly(server, found.remedy)
-    (mended,) = (one for one in _as_someone(accounts).findings if one.name == name)
-    assert mended.level is Level.OK
-
-
-def test_three_tables_of_the_performance_schema_are_wanted(accounts: Pair) -> None:
-    name = "privileges.target.performance_schema"
-    revoke = "REVOKE SELECT ON *.* FROM someone@'%'"
-    quietly(accounts.target, revoke, "GRANT SELECT ON performance_schema.data_lock_waits TO someone@'%'")
-    found = accounts.finding(name, target_user="someone")
-    assert found.level is Level.WARNING
-    assert "data_locks, threads" in found.detail
-    quietly(accounts.target, found.remedy)
-    assert accounts.finding(name, target_user="someone").level is Level.OK
-    quietly(
-        accounts.target,
-        "REVOKE SELECT ON performance_schema.* FROM someone@'%'",
-        *(f"GRANT SELECT ON performance_schema.{table} TO someone@'%'" for table in LOCK_TABLES),
-    )
-    assert accounts.finding(name, target_user="someone").level is Level.OK
-
-
-def test_verifying_makes_select_a_must(accounts: Pair) -> None:
-    quietly(accounts.target, "REVOKE SELECT ON *.* FROM someone@'%'")
-    names = [found.name for found in _as_someone(accounts, verify=True).failures]
-    assert names == ["privileges.target.SELECT"]
-
-
-def test_groups_without_binary_log_need_more(accounts: Pair) -> None:
-    names = [found.name for found in _as_someone(accounts, gtids="purged").failures]
-    assert names == ["privileges.target.SYSTEM_VARIABLES_ADMIN"]
-
-
-def test_progress_needs_a_place(accounts: Pair) -> None:
-    quietly(
-        accounts.target,
-        "REVOKE CREATE, UPDATE ON *.* FROM someone@'%'",
-        "GRANT UPDATE ON shop.* TO someone@'%'",
-    )
-    assert _as_someone(accounts).failures == ()
-    (found,) = _as_someone(accounts, gtids="own").failures
-    assert found.name == "privileges.target.progress"
-    assert found.remedy == "GRANT CREATE, UPDATE ON `applier`.* TO 'someone'@'%'"
-
-
-def test_privileges_on_the_schema_are_enough_for_its_rows(accounts: Pair) -> None:
-    quietly(
-        accounts.target,
-        "REVOKE INSERT, UPDATE, DELETE ON *.* FROM someone@'%'",
-        r"GRANT INSERT, UPDATE, DELETE ON `sho_`.* TO someone@'%'",
-    )
-    assert _as_someone(accounts).failures == ()
-
-
-def test_privileges_of_an_active_role_count(accounts: Pair) -> None:
-    quietly(
-        accounts.target,
-        "REVOKE INSERT, UPDATE, DELETE, REPLICATION_APPLIER ON *.* FROM someone@'%'",
-        "CREATE ROLE writer",
-        "GRANT INSERT, UPDATE, DELETE, REPLICATION_APPLIER ON *.* TO writer",
-        "GRANT writer TO someone@'%'",
-    )
-    assert len(_as_someone(accounts).failures) == 2
-    quietly(accounts.target, "SET DEFAULT ROLE writer TO someone@'%'")
-    assert _as_someone(accounts).failures == ()
-
-
-def test_a_partial_revoke_is_seen(accounts: Pair) -> None:
-    accounts.target.execute("SET GLOBAL partial_revokes = ON")
-    quietly(accounts.target, "REVOKE UPDATE ON shop.* FROM someone@'%'")
-    (found,) = _as_someone(accounts).failures
-    assert found.name == "privileges.target.rows"
-    assert "shop" in found.detail
-    # As long as there are partial revokes the server does not let partial_revokes be turned off.
-    quietly(accounts.target, "GRANT UPDATE ON shop.* TO someone@'%'")
-
-
-def test_grants_are_read_as_the_server_writes_them() -> None:
-    grants = Grants.parse(
-        [
-            "GRANT SELECT, INSERT (`a`, `b`), CREATE TEMPORARY TABLES ON `s\\_1%`.* TO `u`@`%`",
-            "GRANT ALL PRIVILEGES ON `odd``name`.`t` TO `u`@`%` WITH GRANT OPTION",
-            "GRANT EXECUTE ON PROCEDURE `s`.`p` TO `u`@`%`",
-            "GRANT `role`@`%` TO `u`@`%`",
-            "GRANT PROXY ON ``@`` TO `root`@`localhost` WITH GRANT OPTION",
-        ]
-    )
-    assert grants.holds("SELECT", "s_1 and more")
-    assert not grants.holds("SELECT", "sx1")
-    assert not grants.holds("INSERT", "s_1")
-    assert grants.holds("CREATE TEMPORARY TABLES", "s_1")
-    assert grants.holds("DELETE", "odd`name", "t")
-    assert not grants.holds("DELETE", "odd`name", "other")
-    assert not grants.holds("EXECUTE", "s")
-    assert not grants.holds("SELECT")
 
 
 # --- the command -------------------------------------------------------------------------------------

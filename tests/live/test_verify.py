@@ -5,60 +5,19 @@ from __future__ import annotations
 import json
 import random
 import struct
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
-from applier.address import ServerAddress
-from applier.cli.verify import verify as verify_command
-from applier.errors import NotComparable, UsageError
+from applier.errors import UsageError
 from applier.sandbox import Server
-from applier.target import checkpoint
-from applier.verify import Kind, Selection, VerifyOptions, VerifyReport, comparison, verify
+from applier.verify import Kind, Selection, comparison
 from applier.verify.definitions import Record
-
-
-def _address(server: Server, role: Any) -> ServerAddress:
-    return ServerAddress(host=server.host, port=server.port, user="root", role=role)
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Source and target; set-up leaves no GTIDs, so both stay at the same position."""
-
-    source: Server
-    target: Server
-
-    def on(self, server: Server, *statements: str) -> None:
-        with closing(server.connect()) as connection, connection.cursor() as cursor:
-            cursor.execute("SET sql_log_bin = 0, sql_mode = '', time_zone = '+00:00'")
-            cursor.execute("CREATE DATABASE IF NOT EXISTS v")
-            cursor.execute("USE v")
-            for statement in statements:
-                cursor.execute(statement)
-
-    def both(self, *statements: str) -> None:
-        self.on(self.source, *statements)
-        self.on(self.target, *statements)
-
-    def verify(self, **options: Any) -> VerifyReport:
-        return verify(
-            _address(self.source, "source"), _address(self.target, "target"), VerifyOptions(**options)
-        )
+from tests.verifying import Pair, found_rows, verify_by_command
 
 
 @pytest.fixture
 def pair(source: Server, target: Server) -> Pair:
     return Pair(source, target)
-
-
-def _found(report: VerifyReport) -> list[tuple[str, dict[str, Any], tuple[str, ...]]]:
-    return [(found.kind.value, found.key, found.columns) for found in report.differences]
 
 
 # --- values ------------------------------------------------------------------------------------------
@@ -120,7 +79,7 @@ def test_a_changed_value_is_found_in_its_row_and_column(pair: Pair, change: str)
     assert pair.verify().identical
     # Not an UPDATE: one from 1 to 1.0 leaves a JSON column as it is.
     pair.on(pair.target, f"REPLACE INTO t VALUES (2, 6, {theirs}, NULL)")
-    assert _found(pair.verify()) == [("different", {"id": 2}, ("c",))]
+    assert found_rows(pair.verify()) == [("different", {"id": 2}, ("c",))]
 
 
 def test_neighbouring_doubles_never_look_the_same(pair: Pair) -> None:
@@ -154,7 +113,7 @@ def test_generated_and_invisible_columns_are_compared(pair: Pair) -> None:
     pair.both(f"CREATE TABLE t ({columns.format('a + 1')})", "INSERT INTO t (id, a, hidden) VALUES (1, 1, 1)")
     assert pair.verify().identical
     pair.on(pair.target, "UPDATE t SET hidden = 2, a = 3")
-    assert _found(pair.verify()) == [("different", {"id": 1}, ("a", "hidden", "v", "s"))]
+    assert found_rows(pair.verify()) == [("different", {"id": 1}, ("a", "hidden", "v", "s"))]
 
 
 # --- rows and keys -----------------------------------------------------------------------------------
@@ -166,7 +125,7 @@ def test_missing_and_extra_rows_are_named(pair: Pair) -> None:
     )
     pair.on(pair.target, "DELETE FROM t WHERE a = 1", "INSERT INTO t VALUES (3, 'z')")
     report = pair.verify()
-    assert _found(report) == [("missing", {"b": "x", "a": 1}, ()), ("extra", {"b": "z", "a": 3}, ())]
+    assert found_rows(report) == [("missing", {"b": "x", "a": 1}, ()), ("extra", {"b": "z", "a": 3}, ())]
     assert report.exit_code == 4
 
 
@@ -240,14 +199,14 @@ def test_of_a_large_chunk_only_rows_near_a_difference_are_fetched(
     pair.both("CREATE TABLE t (a INT, b INT, PRIMARY KEY (b, a))")
     pair.both(f"INSERT INTO t VALUES {', '.join(f'({n}, {-n})' for n in range(5000))}")
     pair.on(pair.target, "UPDATE t SET a = -1 WHERE b = -17", "DELETE FROM t WHERE b = -4000")
-    assert sorted(kind for kind, *_ in _found(pair.verify())) == ["extra", "missing", "missing"]
+    assert sorted(kind for kind, *_ in found_rows(pair.verify())) == ["extra", "missing", "missing"]
     assert 0 < sum(fetched) < 200
 
 
 def test_text_and_binary_keys_are_shown_readably(pair: Pair) -> None:
     pair.both("CREATE TABLE t (k VARCHAR(9) CHARACTER SET latin1, b BINARY(2), PRIMARY KEY (k, b))")
     pair.on(pair.source, "INSERT INTO t VALUES ('é', x'00FF')")
-    assert _found(pair.verify()) == [("missing", {"k": "é", "b": "0x00FF"}, ())]
+    assert found_rows(pair.verify()) == [("missing", {"k": "é", "b": "0x00FF"}, ())]
 
 
 def test_a_key_spelt_otherwise_is_one_changed_row(pair: Pair) -> None:
@@ -255,7 +214,7 @@ def test_a_key_spelt_otherwise_is_one_changed_row(pair: Pair) -> None:
     pair.on(pair.source, "INSERT INTO t VALUES ('a', 1), ('b', 2)")
     pair.on(pair.target, "INSERT INTO t VALUES ('A', 1), ('b', 2)")
     report = pair.verify()
-    assert _found(report) == [("different", {"k": "a"}, ("k",))]
+    assert found_rows(report) == [("different", {"k": "a"}, ("k",))]
     assert report.tables[0].rows_different == 1
 
 
@@ -331,7 +290,7 @@ def test_tables_on_one_side_only_are_named(pair: Pair) -> None:
         "COMMENT 'x'",
     ],
 )
-def test_a_changed_definition_is_found(pair: Pair, change: str) -> None:
+def test_a_changed_definition_isfound_rows(pair: Pair, change: str) -> None:
     pair.both("CREATE TABLE t (id INT PRIMARY KEY, c VARCHAR(10)) CHARACTER SET utf8mb4")
     pair.on(pair.target, f"ALTER TABLE t {change}")
     (found,) = pair.verify().differences
@@ -364,161 +323,16 @@ def test_only_the_tables_named_are_compared(pair: Pair) -> None:
         pair.verify(selection=Selection(tables=(("v", "nowhere"),)))
 
 
-# --- positions ---------------------------------------------------------------------------------------
-
-
-@dataclass
-class Follower:
-    """Carries out statements on the source, then on the target under the same GTID, as an applier would."""
-
-    pair: Pair
-
-    def on_source(self, *statements: str) -> str:
-        """One transaction; gives its GTID."""
-        with closing(self.pair.source.connect()) as connection, connection.cursor() as cursor:
-            return self._commit(cursor, statements)
-
-    def _commit(self, cursor: Any, statements: Sequence[str]) -> str:
-        cursor.execute("SET SESSION session_track_gtids = OFF")
-        before = _executed(cursor)
-        cursor.execute("BEGIN")
-        for statement in statements:
-            cursor.execute(statement)
-        cursor.execute("COMMIT")
-        cursor.execute("SELECT GTID_SUBTRACT(@@GLOBAL.gtid_executed, %s)", (before,))
-        return str(cursor.fetchone()[0])
-
-    def on_target(self, gtid: str, *statements: str) -> None:
-        with closing(self.pair.target.connect()) as connection, connection.cursor() as cursor:
-            cursor.execute("SET gtid_next = %s", (gtid,))
-            cursor.execute("BEGIN")
-            for statement in statements:
-                cursor.execute(statement)
-            cursor.execute("COMMIT")
-
-
-def _executed(cursor: Any) -> str:
-    cursor.execute("SELECT @@GLOBAL.gtid_executed")
-    return str(cursor.fetchone()[0])
-
-
-@pytest.fixture
-def follower(pair: Pair) -> Follower:
-    pair.both("CREATE TABLE t (id INT PRIMARY KEY, n INT)", "INSERT INTO t VALUES (1, 0), (2, 0)")
-    return Follower(pair)
-
-
-def test_it_waits_until_the_target_has_caught_up(follower: Follower) -> None:
-    gtid = follower.on_source("UPDATE v.t SET n = 1")
-    late = threading.Timer(0.5, follower.on_target, (gtid, "UPDATE v.t SET n = 1"))
-    late.start()
-    report = follower.pair.verify()
-    late.join()
-    assert report.identical
-    assert report.exact
-    assert report.position == gtid
-
-
-def test_a_target_that_does_not_catch_up_is_not_compared(follower: Follower) -> None:
-    gtid = follower.on_source("UPDATE v.t SET n = 1")
-    with pytest.raises(NotComparable, match=gtid) as caught:
-        follower.pair.verify(wait_seconds=0.5)
-    assert caught.value.exit_code == 75
-
-
-def test_the_targets_own_transactions_do_not_hide_what_they_changed(follower: Follower) -> None:
-    follower.pair.target.execute("UPDATE v.t SET n = 9 WHERE id = 2")
-    report = follower.pair.verify()
-    assert _found(report) == [("different", {"id": 2}, ("n",))]
-    assert any("transactions of its own" in warning for warning in report.warnings)
-
-
-def test_a_progress_row_tells_the_position_of_groups(follower: Follower) -> None:
-    """As an applier writes it that keeps no GTIDs: in the same transaction as the changes."""
-    pair = follower.pair
-    pair.on(pair.target, *checkpoint.CREATE)
-    gtid = follower.on_source("UPDATE v.t SET n = 1")
-    with pytest.raises(NotComparable, match=gtid):
-        pair.verify(wait_seconds=0.3)
-    told = f"INSERT INTO applier.progress (channel, owner, executed, file, position) VALUES ('c', 1, '{gtid}', '', 0)"
-    pair.on(pair.target, "BEGIN", "UPDATE t SET n = 1", told, "COMMIT")
-    report = pair.verify()
-    assert report.identical
-    assert report.exact
-    assert report.position == gtid
-
-
-@dataclass
-class Moving:
-    """A pair that keeps moving: row 1 changes on the source, and soon after on the target."""
-
-    follower: Follower
-    stop: threading.Event
-
-    def run(self) -> None:
-        number = 0
-        while not self.stop.is_set():
-            number += 1
-            change = f"UPDATE v.t SET n = {number} WHERE id = 1"
-            self.follower.on_target(self.follower.on_source(change), change)
-
-
-@pytest.fixture
-def moving(follower: Follower) -> Iterator[Pair]:
-    stop = threading.Event()
-    thread = threading.Thread(target=Moving(follower, stop).run)
-    thread.start()
-    yield follower.pair
-    stop.set()
-    thread.join()
-
-
-def test_a_moving_pair_is_not_called_different(moving: Pair) -> None:
-    for _ in range(5):
-        assert moving.verify().exit_code in (0, 75)
-
-
-def test_a_lock_gives_a_moving_pair_one_position(moving: Pair) -> None:
-    report = moving.verify(allow_lock=True)
-    assert report.identical
-    assert report.exact
-
-
-def test_a_true_difference_of_a_moving_pair_is_found_at_one_position(moving: Pair) -> None:
-    moving.on(moving.target, "INSERT INTO t VALUES (77, 7)")
-    report = moving.verify(allow_lock=True)
-    assert _found(report) == [("extra", {"id": 77}, ())]
-
-
-def test_servers_without_gtids_are_compared_when_they_stand_still(pair: Pair) -> None:
-    pair.both("CREATE TABLE t (id INT PRIMARY KEY)")
-    for server in (pair.source, pair.target):
-        server.execute("SET GLOBAL gtid_mode = ON_PERMISSIVE")
-    with pytest.raises(UsageError, match="--assume-quiesced"):
-        pair.verify()
-    assert pair.verify(assume_quiesced=True).identical
-    pair.on(pair.target, "INSERT INTO t VALUES (1)")
-    assert not pair.verify(assume_quiesced=True).identical
-
-
 # --- the command -------------------------------------------------------------------------------------
-
-
-def _command(pair: Pair, *options: str) -> tuple[int, str]:
-    urls = ["--source", pair.source.url, "--target", pair.target.url]
-    result = CliRunner(env={"MYSQL_PWD": ""}).invoke(verify_command, [*urls, *options])
-    if isinstance(result.exception, NotComparable):
-        return result.exception.exit_code, str(result.exception)
-    return result.exit_code, result.stdout
 
 
 def test_the_command_ends_with_0_when_identical_and_4_when_different(pair: Pair) -> None:
     pair.both("CREATE TABLE t (id INT PRIMARY KEY, c TEXT)", "INSERT INTO t VALUES (1, 'a')")
-    code, text = _command(pair)
+    code, text = verify_by_command(pair)
     assert code == 0
     assert "identical: 1 tables, 1 rows" in text
     pair.on(pair.target, "UPDATE t SET c = 'b'")
-    code, text = _command(pair)
+    code, text = verify_by_command(pair)
     assert code == 4
     assert "v.t: different: id=1 in c" in text
 
@@ -526,7 +340,7 @@ def test_the_command_ends_with_0_when_identical_and_4_when_different(pair: Pair)
 def test_the_command_prints_json(pair: Pair) -> None:
     pair.both("CREATE TABLE t (id INT PRIMARY KEY, c TEXT)")
     pair.on(pair.source, "INSERT INTO t VALUES (1, 'a')")
-    code, text = _command(pair, "--json", "--tables", "v.t")
+    code, text = verify_by_command(pair, "--json", "--tables", "v.t")
     report = json.loads(text)
     assert code == 4
     assert report["identical"] is False
@@ -534,11 +348,6 @@ def test_the_command_prints_json(pair: Pair) -> None:
     assert report["differences"][0]["key"] == {"id": 1}
 
 
-def test_the_command_ends_with_75_when_the_target_lags(follower: Follower) -> None:
-    follower.on_source("UPDATE v.t SET n = 1")
-    assert _command(follower.pair, "--wait-seconds", "0.3")[0] == 75
-
-
 def test_the_command_refuses_nonsense(pair: Pair) -> None:
-    assert _command(pair, "--tables", "t")[0] == 2
-    assert _command(pair, "--allow-lock", "--assume-quiesced")[0] == 2
+    assert verify_by_command(pair, "--tables", "t")[0] == 2
+    assert verify_by_command(pair, "--allow-lock", "--assume-quiesced")[0] == 2

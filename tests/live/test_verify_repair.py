@@ -14,8 +14,9 @@ from applier.sandbox import Server
 from applier.verify import Kind, Selection, VerifyReport
 from applier.workload import workload_named
 from scheduler.grouping import GroupLimits
-from tests.live.test_verify import CHANGES, KEYS, Pair
+from tests.live.test_verify import CHANGES, KEYS
 from tests.replaying import Mode, address, replaying, session
+from tests.verifying import Pair
 from tests.waiting import wait_until
 
 
