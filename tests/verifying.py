@@ -38,10 +38,12 @@ class Pair:
         self.on(self.source, *statements)
         self.on(self.target, *statements)
 
+    @property
+    def addresses(self) -> tuple[ServerAddress, ServerAddress]:
+        return _address(self.source, "source"), _address(self.target, "target")
+
     def verify(self, **options: Any) -> VerifyReport:
-        return verify(
-            _address(self.source, "source"), _address(self.target, "target"), VerifyOptions(**options)
-        )
+        return verify(*self.addresses, VerifyOptions(**options))
 
 
 def found_rows(report: VerifyReport) -> list[tuple[str, dict[str, Any], tuple[str, ...]]]:

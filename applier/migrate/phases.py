@@ -36,7 +36,7 @@ from applier.migrate.throttle import Throttle
 from applier.replay import Replay
 from applier.selection import Schemas
 from applier.target import checkpoint
-from applier.verify.definitions import Session, TableName, query, read_tables
+from applier.verify.definitions import Session, TableName, query, readable_tables
 from applier.verify.sessions import SETTINGS
 
 log = logging.getLogger(__name__)
@@ -187,7 +187,7 @@ def _copy_tables(
         )
     }
     found = {}
-    for name, table in read_tables(session, settings.selection).items():
+    for name, table in readable_tables(session, settings.selection).items():
         rows, size = estimates.get(name, (0, 0))
         row_bytes = size // rows if rows else AVERAGE_ROW_BYTES
         found[name] = copy_table(table, row_bytes, max(1, partitions.get(name, 1)))

@@ -18,7 +18,7 @@ from typing import Final, Self
 from applier.address import ServerAddress
 from applier.verify import expressions as sql
 from applier.verify.comparison import Comparer, Part, Tally
-from applier.verify.definitions import Selection, Table, TableName, read_tables
+from applier.verify.definitions import Selection, Table, TableName, readable_tables
 from applier.verify.options import VerifyOptions
 from applier.verify.position import Sides
 from applier.verify.sessions import Pair, cut_off, link_errors, open_sides, read
@@ -51,8 +51,8 @@ class QuickComparison:
     def __init__(self, sides: Sides, selection: Selection) -> None:
         self._sides = sides
         self._options = VerifyOptions(chunk_rows=CHUNK_ROWS, differences_max=DIFFERENCES_SHOWN_MAX)
-        ours = read_tables(sides.source_control, selection)
-        theirs = read_tables(sides.target_control, selection)
+        ours = readable_tables(sides.source_control, selection)
+        theirs = readable_tables(sides.target_control, selection)
         self._tables = [ours[name] for name in sorted(ours.keys() & theirs.keys())]
         self._definitions = [
             f"{'.'.join(name)}: only on one side" for name in sorted(ours.keys() ^ theirs.keys())

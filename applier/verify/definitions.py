@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from applier.connection import Connection
+from applier.errors import NotComparable
 from applier.target import checkpoint
 
 SYSTEM_SCHEMAS = ("information_schema", "mysql", "performance_schema", "sys")
@@ -127,7 +128,7 @@ def query(connection: Session, statement: str, arguments: Sequence[object] = ())
 
 
 def read_tables(connection: Session, selection: Selection) -> dict[TableName, Table]:
-    """The base tables of the selection, by name."""
+    """The base tables of the selection whose columns the account may see, by name."""
     names = _base_tables(connection, selection)
     columns = _columns(connection, selection)
     keys = _keys(connection, selection, columns)
@@ -136,6 +137,18 @@ def read_tables(connection: Session, selection: Selection) -> dict[TableName, Ta
         for name, rows in names.items()
         if name in columns
     }
+
+
+def readable_tables(connection: Session, selection: Selection) -> dict[TableName, Table]:
+    """Likewise; raises NotComparable for one that the account may see but not read."""
+    names = _base_tables(connection, selection)
+    found = read_tables(connection, selection)
+    for schema, name in names:
+        if (schema, name) not in found:
+            raise NotComparable(
+                detail=f"the columns of {schema}.{name} cannot be seen: SELECT on it is missing, or it was just dropped"
+            )
+    return found
 
 
 def _base_tables(connection: Session, selection: Selection) -> dict[TableName, int]:
@@ -209,7 +222,7 @@ def _keys(
     for schema, table, index, column, prefix, visible in rows:
         parts = indexes[schema, table].setdefault(index, [])
         usable = column is not None and prefix is None and visible == "YES"
-        if not usable or column in nullable[schema, table]:
+        if not usable or column in nullable.get((schema, table), ()):
             indexes[schema, table][index] = None
         elif parts is not None:
             parts.append(column)

@@ -17,7 +17,7 @@ import pymysql
 from applier.address import ServerAddress
 from applier.errors import UsageError
 from applier.verify.comparison import Comparer, Part, Tally
-from applier.verify.definitions import Table, TableName, query, read_tables
+from applier.verify.definitions import Selection, Table, TableName, query, readable_tables
 from applier.verify.expressions import KeyValues
 from applier.verify.objects import changed_lines, create_table, read_others
 from applier.verify.options import Progress, Silent, VerifyOptions
@@ -141,12 +141,15 @@ class _Comparison:
     def _definitions(self) -> list[Part]:
         """Compare what there is; gives the tables whose rows are comparable, the largest last."""
         selection = self.options.selection
-        ours = read_tables(self.sides.source_control, selection)
-        theirs = read_tables(self.sides.target_control, selection)
+        ours = readable_tables(self.sides.source_control, selection)
+        theirs = readable_tables(self.sides.target_control, selection)
         for name in selection.tables:
             if name not in ours and name not in theirs:
                 shown = ".".join(name)
                 raise UsageError(detail=f"neither side has a table {shown} that the account may read")
+        self._require_schemas()
+        if selection == Selection() and not (ours or theirs):
+            raise UsageError(detail="neither side has a table that the account may read: nothing is compared")
         self.names = sorted({*ours, *theirs})
         self.tallies = {name: Tally() for name in self.names}
         comparable = [self._definition(name, ours.get(name), theirs.get(name)) for name in self.names]
@@ -155,6 +158,17 @@ class _Comparison:
             self.warnings += self._others()
         self.progress.started(len(tables), sum(table.rows_estimated for table in tables))
         return [Part(table, head=True) for table in tables]
+
+    def _require_schemas(self) -> None:
+        """Nothing is not identical to nothing when a name is misspelt."""
+        there = {
+            schema
+            for session in (self.sides.source_control, self.sides.target_control)
+            for (schema,) in query(session, "SELECT schema_name FROM information_schema.schemata")
+        }
+        for schema in self.options.selection.schemas:
+            if schema not in there:
+                raise UsageError(detail=f"neither side has a schema {schema} that the account may see")
 
     def _definition(self, name: TableName, ours: Table | None, theirs: Table | None) -> Table | None:
         found = self.tallies[name].differences

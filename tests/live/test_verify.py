@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import random
 import struct
+from dataclasses import replace
 
 import pytest
 
-from applier.errors import UsageError
+from applier.errors import NotComparable, UsageError
 from applier.sandbox import Server
-from applier.verify import Kind, Selection, comparison
+from applier.verify import Kind, Selection, comparison, verify
 from applier.verify.definitions import Record
 from tests.verifying import Pair, found_rows, verify_by_command
 
@@ -321,6 +322,21 @@ def test_only_the_tables_named_are_compared(pair: Pair) -> None:
     assert pair.verify(selection=Selection(ignored_schemas=("v",))).identical
     with pytest.raises(UsageError, match=r"v\.nowhere"):
         pair.verify(selection=Selection(tables=(("v", "nowhere"),)))
+
+
+def test_nothing_is_not_called_identical(pair: Pair) -> None:
+    """Names that are misspelt, and an account that sees no tables or may not read them."""
+    pair.both("CREATE TABLE t (id INT)")
+    pair.on(pair.source, "INSERT INTO t VALUES (1)")
+    with pytest.raises(UsageError, match="neither side has a schema w"):
+        pair.verify(selection=Selection(schemas=("v", "w")))
+    pair.both("CREATE USER blind", "GRANT REPLICATION CLIENT ON *.* TO blind")
+    addresses = [replace(one, user="blind") for one in pair.addresses]
+    with pytest.raises(UsageError, match="nothing is compared"):
+        verify(*addresses)
+    pair.both("GRANT TRIGGER ON v.* TO blind")
+    with pytest.raises(NotComparable, match=r"v\.t cannot be seen"):
+        verify(*addresses)
 
 
 # --- the command -------------------------------------------------------------------------------------
