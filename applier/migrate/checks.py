@@ -99,6 +99,14 @@ def empty_target(it: Pair) -> Iterable[Finding]:
 
 def source_rights(it: Pair) -> Iterable[Finding]:
     grants, account = it.source.grants, it.source.account
+    for schema in it.settings.schemas:
+        # A table that the account does not see would be left behind, and not be missed by any comparison.
+        if grants.lacking(["SELECT"], schema):
+            yield failure(
+                f"migrate.source.{schema}",
+                f"SELECT missing on {schema} as a whole: tables that cannot be seen would not be copied",
+                f"GRANT SELECT ON {quoted(schema)}.* TO {account}",
+            )
     lacking = [
         right
         for right in ("SHOW VIEW", "TRIGGER", "EVENT")

@@ -11,12 +11,13 @@ import pymysql
 import pytest
 
 from applier.migrate import phases
+from applier.migrate.plan import make_plan
 from applier.migrate.progress import CopyProgress
 from applier.migrate.settings import MigrateSettings
 from applier.migrate.state import State
 from applier.sandbox import Server
 from tests.live.test_migrate_copy import fill
-from tests.migrating import assert_same, copy_all, migration
+from tests.migrating import account, assert_same, copy_all, migration
 from tests.replaying import Command, address, run_all
 from tests.servers import ServerFactory
 from tests.waiting import wait_until
@@ -116,15 +117,27 @@ def test_accounts_roles_and_grants_come_along(source: Server, target: Server) ->
     )
     target.execute("CREATE USER kept IDENTIFIED BY 'on the target'")
     copy_all(migration(source, target, accounts=True))
-    for account in ("anna", "reader"):
-        wanted = source.execute(f"SHOW GRANTS FOR {account}")
-        assert target.execute(f"SHOW GRANTS FOR {account}") == wanted
+    for name in ("anna", "reader"):
+        wanted = source.execute(f"SHOW GRANTS FOR {name}")
+        assert target.execute(f"SHOW GRANTS FOR {name}") == wanted
     with target.connect(user="anna", password="it's ü".encode()) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT id FROM shop.t")
     target.connect(user="kept", password="on the target").close()
 
 
 # --- throttled ---------------------------------------------------------------------------------------------
+
+
+def test_tables_that_the_account_cannot_see_are_not_left_behind(source: Server, target: Server) -> None:
+    run_all(
+        source,
+        ("CREATE DATABASE shop", "CREATE TABLE shop.goods (id INT)", "CREATE TABLE shop.sold (id INT)"),
+    )
+    settings = migration(source, target)
+    grants = ("REPLICATION SLAVE, REPLICATION CLIENT, RELOAD ON *.*", "SELECT ON shop.goods")
+    with account(source, settings, "source", *grants) as wanted, State(wanted.target, wanted.name) as state:
+        report = make_plan(wanted, state).report
+    assert "migrate.source.shop" in [finding.name for finding in report.failures]
 
 
 @contextlib.contextmanager
