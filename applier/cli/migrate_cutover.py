@@ -22,7 +22,7 @@ from applier.migrate.reverse import replaying_back, stock_statements
 from applier.migrate.settings import settings_of
 from applier.migrate.state import State
 from applier.migrate.switch import SwitchReport, SwitchSettings
-from applier.verify import VerifyOptions
+from applier.verify import AppliedPosition, VerifyOptions
 from applier.verify import verify as compare
 from applier.verify.runner import OWN_TRANSACTIONS
 
@@ -118,7 +118,8 @@ def verify(
             selection=settings.selection, repair=repair, log_repairs=settings.target_binlog, **options
         )
         with shown_progress() as progress:
-            report = compare(source, target, wanted, progress=progress)
+            position = AppliedPosition(settings.channel)
+            report = compare(source, target, wanted, position=position, progress=progress)
         state.note_beside(
             verified={
                 "at": time.time(),

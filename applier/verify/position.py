@@ -41,18 +41,22 @@ class TargetPosition(Protocol):
         """The source's transactions that, beyond gtid_executed, this session's open snapshot itself tells of."""
 
 
+@dataclass(frozen=True, slots=True)
 class AppliedPosition:
     """What gtid_executed has, and beyond it the applier's progress rows, if there are any: they are written with
     the changes, so a snapshot tells its own position. Of several channels' rows the union is taken; GTIDs of
-    other sources do no harm."""
+    other sources do no harm. With a `channel` only that one's row counts: others may be of the same source, with
+    other schemas, and further on."""
+
+    channel: str | None = None
 
     def wait(self, target: Session, gtid_set: str, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
-        while subtract(target, gtid_set, union(executed(target), progress(target))):
+        while subtract(target, gtid_set, union(executed(target), progress(target, self.channel))):
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            if progress(target):  # tells more than gtid_executed, and nothing waits for it
+            if progress(target, self.channel):  # tells more than gtid_executed, and nothing waits for it
                 threading.Event().wait(POLL_SECONDS)
             else:
                 # Not for long: a progress row may come.
@@ -61,7 +65,7 @@ class AppliedPosition:
         return True
 
     def of_snapshot(self, target: Session) -> str:
-        return progress(target)
+        return progress(target, self.channel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +91,11 @@ def executed(session: Session) -> str:
     return str(gtid_set).replace("\n", "")
 
 
-def progress(session: Session) -> str:
+def progress(session: Session, channel: str | None = None) -> str:
     """What the applier's progress rows tell: GTIDs of sources that are applied here, perhaps under others."""
+    condition, arguments = ("", ()) if channel is None else (" WHERE channel = %s", (channel,))
     try:
-        rows = query(session, f"SELECT executed FROM {OWN_SCHEMA}.progress")
+        rows = query(session, f"SELECT executed FROM {OWN_SCHEMA}.progress{condition}", arguments)
     except pymysql.MySQLError as error:
         if error.args[0] not in NO_PROGRESS:
             raise

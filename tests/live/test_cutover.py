@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from applier.cli.migrate_cutover import verify as verify_command
-from applier.errors import PreflightFailed, SwitchUndone, UsageError
+from applier.errors import NotComparable, PreflightFailed, SwitchUndone, UsageError
 from applier.migrate.cutover import cut_over, replay_there, roll_back
 from applier.migrate.reverse import replaying_back, stock_statements
 from applier.migrate.settings import MigrateSettings
@@ -24,7 +24,7 @@ from applier.replay import Replay
 from applier.sandbox import Server
 from applier.verify import Selection, VerifyOptions, verify
 from tests.clients import assert_nothing_lost, prepare, wait_for_move, writing
-from tests.migrating import left_writable
+from tests.migrating import assert_same, caught_up, left_writable, migrated, migration
 from tests.replaying import Command, Running, address, session
 from tests.waiting import wait_until
 
@@ -79,6 +79,11 @@ class Migrating:
             assert bool(read_only) is (server is not writable), server
 
 
+def invoke(*options: str) -> BaseException | None:
+    """What `applier migrate verify` raises."""
+    return CliRunner().invoke(verify_command, options).exception
+
+
 @pytest.fixture
 def migrating(source: Server, target: Server) -> Iterator[Migrating]:
     with left_writable(source, target):
@@ -131,6 +136,21 @@ def test_a_comparison_that_finds_nothing_or_repairs_it_is_enough(migrating: Migr
         migrating.cut_over(ignored=frozenset())
     assert CliRunner().invoke(verify_command, [*urls, "--repair"]).exit_code == 0
     migrating.cut_over(ignored=frozenset())
+
+
+def test_of_two_migrations_each_is_compared_at_its_own_position(source: Server, target: Server) -> None:
+    for schema in ("one", "two"):
+        source.execute(f"CREATE DATABASE {schema}")
+        source.execute(f"CREATE TABLE {schema}.t (id INT PRIMARY KEY)")
+    one, two = (migration(source, target, name, name=name) for name in ("one", "two"))
+    migrated(one)
+    migrated(two)
+    source.execute("INSERT INTO two.t VALUES (1)")
+    caught_up(one)  # further on than the other, in the same source's log
+    urls = ["--source", source.url, "--target", target.url, "--name", "two"]
+    assert isinstance(invoke(*urls, "--repair", "--wait-seconds", "0.5"), NotComparable)
+    caught_up(two)
+    assert_same(two)
 
 
 def test_there_is_nothing_to_roll_back_before_a_cutover(migrating: Migrating) -> None:
