@@ -16,11 +16,12 @@ from applier.cli.live import report_progress
 from applier.cli.options import address_option, defaults_file_option
 from applier.cli.signals import drained_by_signals
 from applier.cli.verify import show_report, shown_progress
+from applier.errors import UsageError
 from applier.migrate.abandon import abandon, look
 from applier.migrate.cutover import cut_over, roll_back
 from applier.migrate.reverse import replaying_back, stock_statements
 from applier.migrate.settings import settings_of
-from applier.migrate.state import State
+from applier.migrate.state import Phase, State
 from applier.migrate.switch import SwitchReport, SwitchSettings
 from applier.verify import AppliedPosition, VerifyOptions
 from applier.verify import verify as compare
@@ -113,6 +114,14 @@ def verify(
     Exit code 0 when identical or repaired, 4 when different, 75 when they could not be compared."""
     with State(target, name) as state:
         found = state.require()
+        if repair:
+            # No cut-over meanwhile: what clients then write to the target would be taken for differences.
+            state.acquire()
+            found = state.require()
+        if found.phase is not Phase.CATCH_UP:
+            raise UsageError(
+                detail=f"migration {name!r} is in phase {found.phase}: the target is compared in catch-up"
+            )
         settings = settings_of(found.options, source, target)
         wanted = VerifyOptions(
             selection=settings.selection, repair=repair, log_repairs=settings.target_binlog, **options

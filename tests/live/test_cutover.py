@@ -14,12 +14,12 @@ import pytest
 from click.testing import CliRunner
 
 from applier.cli.migrate_cutover import verify as verify_command
-from applier.errors import NotComparable, PreflightFailed, SwitchUndone, UsageError
+from applier.errors import MigrationTaken, NotComparable, PreflightFailed, SwitchUndone, UsageError
 from applier.migrate.cutover import cut_over, replay_there, roll_back
 from applier.migrate.reverse import replaying_back, stock_statements
 from applier.migrate.settings import MigrateSettings
 from applier.migrate.state import Phase, State
-from applier.migrate.switch import SwitchReport, SwitchSettings
+from applier.migrate.switch import Switch, SwitchReport, SwitchSettings
 from applier.replay import Replay
 from applier.sandbox import Server
 from applier.verify import Selection, VerifyOptions, verify
@@ -151,6 +151,25 @@ def test_of_two_migrations_each_is_compared_at_its_own_position(source: Server, 
     assert isinstance(invoke(*urls, "--repair", "--wait-seconds", "0.5"), NotComparable)
     caught_up(two)
     assert_same(two)
+
+
+def test_a_repair_never_takes_what_clients_write_after_a_cutover(
+    migrating: Migrating, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be gone before the replay back begins."""
+    repair = ["--source", migrating.source.url, "--target", migrating.target.url, "--repair"]
+    raised = []
+
+    def meanwhile(switch: Switch) -> str:
+        migrating.target.execute("INSERT INTO shop.totals VALUES (77, 7)")
+        raised.append(invoke(*repair))
+        return ""
+
+    monkeypatch.setattr(Switch, "_enable_events", meanwhile)
+    migrating.cut_over()
+    assert migrating.target.execute("SELECT n FROM shop.totals WHERE client = 77") == ((7,),)
+    assert isinstance(raised[0], MigrationTaken)
+    assert isinstance(invoke(*repair), UsageError)
 
 
 def test_there_is_nothing_to_roll_back_before_a_cutover(migrating: Migrating) -> None:
