@@ -42,8 +42,8 @@ class Repairer:
     def prepare(self, target: Session) -> None:
         """Raises PreflightFailed when the account may not write as we have to."""
         statements = [
-            # Zero dates and ENUM's error value are data; a 0 in an AUTO_INCREMENT column is a 0.
-            "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', foreign_key_checks = 0,"
+            # Dates that are none and ENUM's error value are data; a 0 in an AUTO_INCREMENT column is a 0.
+            "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES', foreign_key_checks = 0,"
             f" innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS}"
         ]
         if not self._logged:

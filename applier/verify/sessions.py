@@ -20,9 +20,9 @@ from applier.verify.position import Sides
 
 T = TypeVar("T")
 
-# Times as UTC, CHAR without padding, no clock on our statements.
+# Times as UTC, CHAR without padding, keys such as '2023-02-31' as they are stored, no clock on our statements.
 SETTINGS = (
-    "SET SESSION sql_mode = '', time_zone = '+00:00', max_execution_time = 0, autocommit = 1,"
+    "SET SESSION sql_mode = 'ALLOW_INVALID_DATES', time_zone = '+00:00', max_execution_time = 0, autocommit = 1,"
     " transaction_isolation = 'REPEATABLE-READ', sql_quote_show_create = 1,"
     " information_schema_stats_expiry = 0"
 )

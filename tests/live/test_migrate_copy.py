@@ -131,6 +131,24 @@ def test_any_key_is_cut_into_chunks(
     assert_same(settings)
 
 
+def test_dates_that_are_none_are_keys_as_others(
+    source: Server, target: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("applier.migrate.copy.FIRST_ROWS", 1)
+    run_all(
+        source,
+        (
+            "SET SESSION sql_mode = 'ALLOW_INVALID_DATES'",
+            "CREATE DATABASE shop",
+            "CREATE TABLE shop.t (d DATE PRIMARY KEY, e DATE DEFAULT '2023-02-31')",
+            "INSERT INTO shop.t (d) VALUES ('0000-00-00'), ('2023-02-30'), ('2023-02-31'), ('2023-03-01')",
+        ),
+    )
+    settings = migration(source, target)
+    migrated(settings)
+    assert_same(settings)
+
+
 def test_code_and_foreign_keys_are_made_and_events_do_not_run(source: Server, target: Server) -> None:
     shop(source)
     run_all(

@@ -78,6 +78,17 @@ def test_generated_invisible_and_zero_auto_increment_columns_are_repaired(pair: 
     assert_repaired(pair, rows=2)
 
 
+def test_dates_that_are_none_are_compared_and_repaired(pair: Pair) -> None:
+    pair.both("CREATE TABLE t (d DATE PRIMARY KEY, e DATETIME)")
+    rows = ", ".join(f"('2023-{month}-31', '2023-{month}-30 10:00:00')" for month in ("01", "02", "04"))
+    pair.on(
+        pair.source, "SET sql_mode = 'ALLOW_INVALID_DATES'", f"INSERT INTO t VALUES ('0000-00-00', 0), {rows}"
+    )
+    report = pair.verify(repair=True, chunk_rows=1)
+    assert report.rows_repaired == 4
+    assert pair.verify(chunk_rows=1).identical
+
+
 def test_a_table_without_a_key_gets_every_row_as_often_as_the_source_has_it(pair: Pair) -> None:
     pair.both("CREATE TABLE t (a INT, b VARCHAR(5))", "INSERT INTO t VALUES (1, 'x'), (1, 'x'), (2, NULL)")
     pair.on(pair.source, "INSERT INTO t VALUES (1, 'x'), (7, 'y'), (7, 'y')")
