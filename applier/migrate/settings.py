@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 from applier.address import ServerAddress
 from applier.errors import UsageError
 from applier.migrate.state import channel_of
 from applier.verify.definitions import HIDDEN_SCHEMAS, Selection
+
+# "applier:migrate:" and ":back" around it are the lock of the replay back, and the server takes 64.
+NAME_CHARACTERS_MAX: Final = 43
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,10 @@ class MigrateSettings:
 
     def __post_init__(self) -> None:
         """Raises UsageError."""
+        if len(self.name) > NAME_CHARACTERS_MAX or not self.name.isascii():
+            raise UsageError(
+                detail=f"--name {self.name!r}: at most {NAME_CHARACTERS_MAX} characters, all of them ASCII"
+            )
         if not self.schemas:
             raise UsageError(detail="name the schemas to migrate with --schemas a,b")
         hidden = sorted(set(self.schemas) & set(HIDDEN_SCHEMAS))
