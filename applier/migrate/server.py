@@ -21,6 +21,7 @@ from applier.verify.position import executed
 log = logging.getLogger(__name__)
 
 LOCK_WAIT_TIMEOUT: Final = 1205
+DDL_WAIT_SECONDS: Final = 10
 LINK_CODES: Final = frozenset({0, 2006, 2013, 2014, 1053, 3169, 4031})
 NOT_ALLOWED: Final = frozenset({1227, 1044, 1142, 3630})
 NO_SUCH_THREAD: Final = 1094
@@ -79,6 +80,8 @@ class Server:
         self._session: Session = connect(address, read_timeout_seconds=120.0, write_timeout_seconds=120.0)
         self.run("SET SESSION sql_log_bin = 0, information_schema_stats_expiry = 0, wait_timeout = 31536000")
         self.run("SET SESSION time_zone = '+00:00', sql_mode = '', foreign_key_checks = 0")
+        # Somebody's open transaction may hold the table of an ALTER, behind which all others then wait.
+        self.run(f"SET SESSION lock_wait_timeout = {DDL_WAIT_SECONDS}")
 
     def close(self) -> None:
         with contextlib.suppress(pymysql.MySQLError, OSError):

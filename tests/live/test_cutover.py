@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -170,6 +171,40 @@ def test_a_repair_never_takes_what_clients_write_after_a_cutover(
     assert migrating.target.execute("SELECT n FROM shop.totals WHERE client = 77") == ((7,),)
     assert isinstance(raised[0], MigrationTaken)
     assert isinstance(invoke(*repair), UsageError)
+
+
+def test_a_transaction_that_holds_a_table_of_the_target_does_not_hold_the_cutover_for_long(
+    migrating: Migrating, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("applier.migrate.server.DDL_WAIT_SECONDS", 1)
+    migrating.source.execute("CREATE TABLE shop.numbered (n INT AUTO_INCREMENT PRIMARY KEY)")
+    migrating.source.execute("INSERT INTO shop.numbered VALUES (1)")
+    migrating.follow()
+    with session(migrating.source, "BEGIN") as run:
+        run("INSERT INTO shop.numbered VALUES (2)")  # rolled back, so only the counter has to be raised
+    began = time.monotonic()
+    with session(migrating.target, "BEGIN", "SELECT * FROM shop.numbered"):
+        with pytest.raises(SwitchUndone, match="Lock wait timeout"):
+            migrating.cut_over()
+        assert not migrating.target.execute(
+            "SELECT 1 FROM performance_schema.processlist WHERE info LIKE 'ALTER TABLE%'"
+        )
+    assert time.monotonic() - began < 30
+    migrating.assert_writable(migrating.source)
+    migrating.cut_over()
+
+
+def test_the_longest_name_gets_there_and_back(source: Server, target: Server) -> None:
+    """A longer one would be found out when clients are on the target already."""
+    source.execute("CREATE DATABASE shop")
+    settings = migration(source, target, name="n" * 43)
+    with left_writable(source, target):
+        migrated(settings)
+        for switch in cut_over, roll_back:
+            switch(settings.source, settings.target, settings.name, WANTED, print)
+    for name in ("n" * 44, "ñ"):
+        with pytest.raises(UsageError, match="characters"):
+            migration(source, target, name=name)
 
 
 def test_there_is_nothing_to_roll_back_before_a_cutover(migrating: Migrating) -> None:
