@@ -11,7 +11,7 @@ import pymysql
 
 from applier.address import Role
 from applier.connection import Connection
-from applier.preflight.grants import Grants
+from applier.preflight.grants import Grants, read_grants
 from applier.verify.definitions import Session, Table, TableName, query
 
 GtidUse = Literal["kept", "purged", "own"]
@@ -95,20 +95,8 @@ def read_server(connection: Connection[Any], role: Role) -> Server:
         version_text=str(version),
         variables=variables,
         account=_quoted_account(str(account)),
-        grants=_grants(connection, patterns=variables.get("partial_revokes") != "ON"),
+        grants=read_grants(connection),
     )
-
-
-def _grants(connection: Connection[Any], *, patterns: bool) -> Grants:
-    # Only the roles that are active count: a run's sessions will have the same ones as this session.
-    using = ""
-    try:
-        ((roles,),) = query(connection, "SELECT CURRENT_ROLE()")
-        using = "" if roles in (None, "NONE") else f" USING {roles}"
-    except pymysql.MySQLError:  # MariaDB, which is refused later with a clear message
-        pass
-    lines = query(connection, f"SHOW GRANTS FOR CURRENT_USER(){using}")
-    return Grants.parse((str(line) for (line,) in lines), patterns=patterns)
 
 
 def _quoted_account(account: str) -> str:

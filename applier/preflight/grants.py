@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import pymysql
+
+from applier.connection import Connection
 
 # `name` with doubled backticks inside, or a bare word.
 _NAME = r"(?:`(?:[^`]|``)*`|[^\s.`]+)"
@@ -76,6 +82,23 @@ class Grants:
         if not self.patterns:
             return pattern == schema
         return re.fullmatch(_regular_expression(pattern), schema) is not None
+
+
+def read_grants(session: Connection[Any]) -> Grants:
+    """Of the session's account. Only the roles that are active count: our other sessions will have the same ones."""
+
+    def rows(statement: str) -> list[tuple[Any, ...]]:
+        with session.cursor() as cursor:
+            cursor.execute(statement)
+            return list(cursor.fetchall())
+
+    using = ""
+    with contextlib.suppress(pymysql.MySQLError):  # MariaDB, which is refused later with a clear message
+        ((roles,),) = rows("SELECT CURRENT_ROLE()")
+        using = "" if roles in (None, "NONE") else f" USING {roles}"
+    lines = rows(f"SHOW GRANTS FOR CURRENT_USER(){using}")
+    literal = rows("SHOW GLOBAL VARIABLES LIKE 'partial_revokes'") == [("partial_revokes", "ON")]
+    return Grants.parse((str(line) for (line,) in lines), patterns=not literal)
 
 
 def _includes(privileges: set[str], wanted: str) -> bool:

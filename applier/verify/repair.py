@@ -13,9 +13,10 @@ import pymysql
 
 from applier.connection import error_code, error_message
 from applier.errors import NotComparable, PreflightFailed
+from applier.preflight.grants import Grants, read_grants
 from applier.verify import expressions as sql
 from applier.verify.comparison import Surplus, Tally
-from applier.verify.definitions import Record, Session, Table, query
+from applier.verify.definitions import Record, Session, Table, query, quoted
 from applier.verify.expressions import KeyValues
 from applier.verify.sessions import Pair, read
 
@@ -38,6 +39,7 @@ class Repairer:
 
     def __init__(self, logged: bool) -> None:
         self._logged = logged
+        self._grants = Grants()
 
     def prepare(self, target: Session) -> None:
         """Raises PreflightFailed when the account may not write as we have to."""
@@ -51,9 +53,17 @@ class Repairer:
         with _privileges_told():
             for statement in statements:
                 query(target, statement)
+        self._grants = read_grants(target)
 
     def may_write(self, target: Session, table: Table, tally: Tally) -> bool:
         """Whether the rows of this table may be repaired; why not is noted in the tally."""
+        if not self._grants.holds("TRIGGER", table.schema, table.name):
+            with tally.lock:
+                tally.repair_error = (
+                    "a repair would fire the target's triggers on it, and the account cannot see whether it has any: "
+                    f"GRANT TRIGGER ON {quoted(table.schema)}.*"
+                )
+            return False
         triggers = query(
             target,
             "SELECT trigger_name FROM information_schema.triggers"
@@ -138,9 +148,9 @@ def _privileges_told() -> Iterator[None]:
         if error_code(error) not in NOT_ALLOWED:
             raise
         raise PreflightFailed(
-            detail=f"the target's account cannot repair rows: {error_message(error)}. It needs INSERT and DELETE on "
-            "the tables, SESSION_VARIABLES_ADMIN (repairs are not logged), and CONNECTION_ADMIN where the target is "
-            "read_only"
+            detail=f"the target's account cannot repair rows: {error_message(error)}. It needs INSERT, DELETE and "
+            "TRIGGER on the tables, SESSION_VARIABLES_ADMIN (repairs are not logged), and CONNECTION_ADMIN where the "
+            "target is read_only"
         ) from error
 
 

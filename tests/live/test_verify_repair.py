@@ -11,7 +11,7 @@ import pytest
 
 from applier.connection import Connection, connect
 from applier.sandbox import Server
-from applier.verify import Kind, Selection, VerifyReport
+from applier.verify import Kind, Selection, VerifyOptions, VerifyReport, verify
 from applier.workload import workload_named
 from scheduler.grouping import GroupLimits
 from tests.live.test_verify import CHANGES, KEYS
@@ -136,6 +136,25 @@ def test_triggers_of_the_target_are_not_fired(pair: Pair) -> None:
     assert report.exit_code == 4
     (table,) = (table for table in report.tables if table.table == "t")
     assert "noted" in table.repair_error
+    assert pair.target.execute("SELECT COUNT(*) FROM v.log") == ((0,),)
+
+
+def test_triggers_that_the_account_cannot_see_are_not_fired(pair: Pair) -> None:
+    pair.both(
+        "CREATE TABLE t (id INT PRIMARY KEY, v INT)",
+        "CREATE TABLE log (id INT AUTO_INCREMENT PRIMARY KEY)",
+        "INSERT INTO t VALUES (1, 1)",
+        "CREATE TRIGGER noted AFTER INSERT ON t FOR EACH ROW INSERT INTO log VALUES ()",
+        "CREATE USER mender",
+        "GRANT REPLICATION CLIENT, SESSION_VARIABLES_ADMIN ON *.* TO mender",
+        "GRANT SELECT, INSERT, DELETE ON v.* TO mender",
+    )
+    pair.on(pair.target, "UPDATE t SET v = 2")
+    mender = address(pair.target, "target", user="mender")
+    report = verify(address(pair.source, "source"), mender, VerifyOptions(repair=True))
+    assert report.exit_code == 4
+    (table,) = (table for table in report.tables if table.table == "t")
+    assert "GRANT TRIGGER ON `v`.*" in table.repair_error
     assert pair.target.execute("SELECT COUNT(*) FROM v.log") == ((0,),)
 
 
