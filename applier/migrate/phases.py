@@ -242,7 +242,7 @@ def build(settings: MigrateSettings, state: State, told: Told) -> None:
         if settings.accounts:
             source = connect(settings.source)
             try:
-                state.note(accounts=copy_accounts(source, settings))
+                state.note(accounts=copy_accounts(source, settings, state))
             except pymysql.MySQLError as error:
                 raise DataError(detail=f"accounts could not be read: {error.args[-1]}") from error
             finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pymysql
 import pytest
@@ -16,6 +16,7 @@ from applier.migrate.progress import CopyProgress
 from applier.migrate.settings import MigrateSettings
 from applier.migrate.state import State
 from applier.sandbox import Server
+from applier.verify.definitions import Record, Session, query
 from tests.live.test_migrate_copy import fill
 from tests.migrating import account, assert_same, copy_all, migration
 from tests.replaying import Command, address, run_all
@@ -126,6 +127,34 @@ def test_accounts_roles_and_grants_come_along(source: Server, target: Server) ->
 
 
 # --- throttled ---------------------------------------------------------------------------------------------
+
+
+def test_killed_before_accounts_have_what_is_granted_to_them(
+    source: Server, target: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_all(
+        source,
+        (
+            "CREATE DATABASE shop",
+            "CREATE USER anna, kept",
+            "GRANT SELECT ON shop.* TO anna, kept",
+        ),
+    )
+    target.execute("CREATE USER kept")
+    settings = migration(source, target, accounts=True)
+
+    def killed(session: Session, statement: str, arguments: Sequence[object] = ()) -> list[Record]:
+        if "SHOW GRANTS" in statement:
+            raise KeyboardInterrupt
+        return query(session, statement, arguments)
+
+    monkeypatch.setattr("applier.migrate.accounts.query", killed)
+    with pytest.raises(KeyboardInterrupt):
+        copy_all(settings)
+    monkeypatch.undo()
+    copy_all(settings)
+    assert target.execute("SHOW GRANTS FOR anna") == source.execute("SHOW GRANTS FOR anna")
+    assert target.execute("SHOW GRANTS FOR kept") == (("GRANT USAGE ON *.* TO `kept`@`%`",),)
 
 
 def test_tables_that_the_account_cannot_see_are_not_left_behind(source: Server, target: Server) -> None:
