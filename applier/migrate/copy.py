@@ -165,7 +165,7 @@ class Copier:
         while True:
             began = time.monotonic()
             try:
-                done = writer.copy(source, part.table, part.where, part.as_chunk())
+                done = writer.copy(self._state, source, part.table, part.where, part.as_chunk())
                 done = replace(done, seconds=round(time.monotonic() - began, 4))
                 with table.lock:
                     # Nobody adds a part any more: only a head does, and this is no head.
@@ -200,7 +200,9 @@ class Copier:
     def _before_retry(self, part: Part, error: BaseException, attempts: int) -> None:
         log.warning("chunk is tried again", extra={"table": str(part.table.table), "detail": str(error)})
         if not part.table.has_key:
-            # Its first pieces are committed: away with them.
+            # Its first pieces are committed: away with them, if they are still ours.
+            if self._state.fenced():
+                raise Fenced(channel=self._state.name)
             writer = Writer(self._settings.target, self._write)
             try:
                 with writer.session().cursor() as cursor:

@@ -159,11 +159,11 @@ class Writer:
             return _Load(session, table)
         return _Insert(session, table, min(INSERT_BYTES_MAX, self._settings.packet_bytes_max // 2))
 
-    def copy(self, source: RowSource, table: CopyTable, where: str, chunk: Chunk) -> Chunk:
+    def copy(self, state: State, source: RowSource, table: CopyTable, where: str, chunk: Chunk) -> Chunk:
         """Copies rows, all but a table without a key in one transaction, which `commit` ends; gives the chunk with
         its counts. What such a table has is void until its last rows have their mark.
 
-        Raises SourceFailed too."""
+        Raises SourceFailed and Fenced too."""
         read_before = source.bytes
         loader = self.loader(table)
         source.begin(table.select(where), loader.text)
@@ -173,6 +173,8 @@ class Writer:
             loader.send()
             if piece > PIECE_BYTES_MAX and not table.has_key:
                 loader.end()
+                # Not behind another process, which has emptied the table and begun anew.
+                self._run_owned(state, *state.owner_statement())
                 query(self.session(), "COMMIT")
                 piece = 0
         loader.send()
@@ -182,14 +184,17 @@ class Writer:
     def commit(self, state: State, chunk: Chunk, *, last: bool) -> None:
         """The rows, and that they are there; with the `last` ones, that the table is. Raises Fenced when another
         process has taken over."""
-        statement, arguments = state.chunk_statement(chunk)
+        self._run_owned(state, *state.chunk_statement(chunk))
+        if last:
+            query(self.session(), *state.table_statement(chunk.schema, chunk.table, TableState.COPIED))
+        query(self.session(), "COMMIT")
+
+    def _run_owned(self, state: State, statement: str, arguments: tuple[object, ...]) -> None:
+        """A statement that finds or changes nothing when another process has taken over: raises Fenced then."""
         with self.session().cursor() as cursor:
             if not cursor.execute(statement, arguments):
                 self.discard()
                 raise Fenced(channel=state.name)
-            if last:
-                cursor.execute(*state.table_statement(chunk.schema, chunk.table, TableState.COPIED))
-        query(self.session(), "COMMIT")
 
 
 class _Load:

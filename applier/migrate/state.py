@@ -313,6 +313,13 @@ class State(StateSession):
             for schema, table, lower, upper, place, count, size, seconds, error in rows
         ]
 
+    def owner_statement(self) -> tuple[str, tuple[object, ...]]:
+        """What finds nothing when another process has taken over, and makes it wait for the end of our transaction."""
+        return (
+            f"SELECT 1 FROM {SCHEMA}.migration WHERE name = %s AND owner = %s FOR SHARE",
+            (self.name, self.owner),
+        )
+
     def chunk_statement(self, chunk: Chunk) -> tuple[str, tuple[object, ...]]:
         """What marks a chunk as copied, to be run in the transaction that has its rows.
 
@@ -384,12 +391,8 @@ class State(StateSession):
         with self._lock_session:
             self._run("BEGIN")
             try:
-                owned = self._rows(
-                    f"SELECT 1 FROM {SCHEMA}.migration WHERE name = %s AND owner = %s FOR SHARE",
-                    self.name,
-                    self.owner,
-                )
-                if not owned:
+                statement, arguments = self.owner_statement()
+                if not self._rows(statement, *arguments):
                     raise Fenced(channel=self.name)
                 yield
             except BaseException:

@@ -12,6 +12,7 @@ import pymysql
 import pytest
 
 from applier.connection import Connection
+from applier.errors import Fenced, LinkLost
 from applier.migrate import phases
 from applier.migrate.copy import Copier
 from applier.migrate.progress import CopyProgress
@@ -19,9 +20,9 @@ from applier.migrate.settings import MigrateSettings
 from applier.migrate.snapshot import SnapshotLost
 from applier.migrate.state import State, TableState
 from applier.sandbox import Server
-from applier.verify.definitions import Record, query
+from applier.verify.definitions import Record, Session, query
 from tests.live.test_migrate_copy import fill
-from tests.migrating import assert_same, caught_up, command, migration
+from tests.migrating import assert_same, caught_up, command, copy_all, migration
 from tests.replaying import run_all
 from tests.servers import ServerFactory
 from tests.unlogged_cascades import CASCADES_IN_INNODB
@@ -252,6 +253,31 @@ def test_when_the_log_is_purged_chunks_are_compared(
     progress = resumed(settings)
     assert 0 < progress.rows <= 750 + 500, "one chunk has changed"
     caught_up(settings)
+    assert_same(settings)
+
+
+def test_a_process_that_was_taken_over_adds_nothing_to_a_table_without_a_key(
+    shop: Server, target: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lock is gone with one session, its other sessions go on."""
+    monkeypatch.setattr("applier.migrate.load.PIECE_BYTES_MAX", 1000)
+    fill(shop, "shop.keyless", "a, b", "n % 5, n", 200_000)  # several reads
+    settings = migration(shop, target, threads=1)  # so it begins with the table without a key
+    pieces = []
+
+    def lost(session: Session, statement: str, arguments: Sequence[object] = ()) -> list[Record]:
+        rows = query(session, statement, arguments)
+        if statement == "COMMIT" and not pieces:
+            pieces.append(statement)
+            ((holder,),) = target.execute("SELECT IS_USED_LOCK('applier_migrate:default')")
+            target.execute(f"KILL {holder}")
+            copy_all(settings)
+        return rows
+
+    monkeypatch.setattr("applier.migrate.load.query", lost)
+    with pytest.raises((Fenced, LinkLost)):
+        copy_all(settings)
+    assert pieces
     assert_same(settings)
 
 
