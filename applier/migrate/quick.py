@@ -15,10 +15,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Self
 
+import pymysql
+
 from applier.address import ServerAddress
+from applier.connection import error_code
 from applier.verify import expressions as sql
 from applier.verify.comparison import Comparer, Part, Tally
-from applier.verify.definitions import Selection, Table, TableName, readable_tables
+from applier.verify.definitions import Selection, Table, TableName, query, readable_tables
 from applier.verify.options import VerifyOptions
 from applier.verify.position import Sides
 from applier.verify.sessions import Pair, cut_off, link_errors, open_sides, read
@@ -29,6 +32,7 @@ CHUNK_ROWS: Final = 5000
 KEYLESS_ROWS_MAX: Final = 5000
 CONNECTIONS: Final = 4
 DIFFERENCES_SHOWN_MAX: Final = 10
+TIME_OVER: Final = frozenset({1205, 3024})  # waiting for a lock, executing
 
 
 @dataclass(slots=True)
@@ -73,14 +77,22 @@ class QuickComparison:
         """Both sides have to be at rest. Raises LinkLost."""
         result = QuickResult(tables=len(self._tables), differences=list(self._definitions))
         if seconds > 0 and not result.differences:
-            link_errors("server", lambda: self._run(time.monotonic() + seconds, result))
+            link_errors("server", lambda: self._run(seconds, result))
         else:
             result.complete = False
         if any(not _whole(table) for table in self._tables):
             result.complete = False
         return result
 
-    def _run(self, deadline: float, result: QuickResult) -> None:
+    def _limit(self, seconds: float) -> None:
+        """No statement takes longer, be it for its rows or for somebody who has locked the table."""
+        limits = f"max_execution_time = {max(1, round(seconds * 1000))}, lock_wait_timeout = {max(1, round(seconds))}"
+        for session in (*self._sides.sources, *self._sides.targets):
+            query(session, f"SET SESSION {limits}")
+
+    def _run(self, seconds: float, result: QuickResult) -> None:
+        deadline = time.monotonic() + seconds
+        self._limit(seconds)
         comparer = Comparer(self._options, exact=True, first_round=False)
         tallies: dict[TableName, Tally] = {(table.schema, table.name): Tally() for table in self._tables}
         lock = threading.Lock()
@@ -102,6 +114,10 @@ class QuickComparison:
                     work.add(outcome.more)
                     with lock:
                         result.rows += outcome.rows
+                except pymysql.MySQLError as error:
+                    if error_code(error) not in TIME_OVER:
+                        raise
+                    result.complete = False
                 finally:
                     work.done()
 
