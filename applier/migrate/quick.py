@@ -110,8 +110,12 @@ class QuickComparison:
                     chunk, rest = comparer.next_chunk(pair, part)
                     if rest is not None:
                         work.add([rest])
-                    outcome = comparer.compare(pair, chunk, tallies[part.table.schema, part.table.name])
+                    tally = tallies[part.table.schema, part.table.name]
+                    outcome = comparer.compare(pair, chunk, tally)
                     work.add(outcome.more)
+                    if outcome.more:  # it differs, whether or not there is time to find out where
+                        with tally.lock:
+                            tally.chunks_different += 1
                     with lock:
                         result.rows += outcome.rows
                 except pymysql.MySQLError as error:

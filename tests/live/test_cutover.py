@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from applier.cli.migrate_cutover import verify as verify_command
 from applier.errors import MigrationTaken, NotComparable, PreflightFailed, SwitchUndone, UsageError
 from applier.migrate.cutover import cut_over, replay_there, roll_back
+from applier.migrate.quick import CHUNK_ROWS, QuickComparison
 from applier.migrate.reverse import replaying_back, stock_statements
 from applier.migrate.settings import MigrateSettings
 from applier.migrate.state import Phase, State
@@ -25,7 +26,10 @@ from applier.migrate.switch import Switch, SwitchReport, SwitchSettings
 from applier.replay import Replay
 from applier.sandbox import Server
 from applier.verify import Selection, VerifyOptions, verify
+from applier.verify.comparison import Comparer, Outcome, Part, Tally
+from applier.verify.sessions import Pair
 from tests.clients import assert_nothing_lost, prepare, wait_for_move, writing
+from tests.live.test_migrate_copy import fill
 from tests.migrating import assert_same, caught_up, left_writable, migrated, migration
 from tests.replaying import Command, Running, address, session
 from tests.waiting import wait_until
@@ -205,6 +209,25 @@ def test_a_table_that_cannot_be_read_does_not_hold_the_last_comparison(migrating
         late.cancel()
     assert report.write_downtime_seconds < 10
     assert "as far as the time went" in report.compared
+
+
+def test_a_difference_counts_though_the_time_is_over_before_its_rows_are_found(
+    migrating: Migrating, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrating.source.execute("CREATE TABLE shop.idle (n INT PRIMARY KEY)")
+    migrating.follow()
+    fill(migrating.target, "shop.idle", "n", "n", 3 * CHUNK_ROWS)
+    compare = Comparer.compare
+
+    def late(self: Comparer, pair: Pair, chunk: Part, tally: Tally) -> Outcome:
+        outcome = compare(self, pair, chunk, tally)
+        if outcome.more:
+            time.sleep(2.0)
+        return outcome
+
+    monkeypatch.setattr(Comparer, "compare", late)
+    with QuickComparison.opened(*migrating.addresses, migrating.settings.selection) as comparison:
+        assert comparison.run(2.0).differences
 
 
 def test_the_longest_name_gets_there_and_back(source: Server, target: Server) -> None:
