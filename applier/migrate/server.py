@@ -146,6 +146,10 @@ class Server:
         self._persist("read_only", "ON")
         self._persist("super_read_only", wanted)
 
+    def come_up_read_only(self) -> None:
+        """After a restart; read_only is on already."""
+        self._persist("read_only", "ON")
+
     def allow_writes(self) -> None:
         """As for a primary, over a restart too."""
         self.run("SET GLOBAL super_read_only = OFF")

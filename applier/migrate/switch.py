@@ -276,6 +276,7 @@ class Switch:
         assert noted is not None
         if self._origin.role == STATE_HOLDER:
             self._origin.open_for_replay()  # for privileged accounts: for us
+        self._origin.come_up_read_only()  # two that take writes would be worse than none
         if noted["stage"] == CLOSED:
             # Where the way back begins. Not to be asked for again later, when clients have written.
             self.report.start = self._destination.executed()

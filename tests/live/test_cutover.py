@@ -16,7 +16,15 @@ import pytest
 from click.testing import CliRunner
 
 from applier.cli.migrate_cutover import verify as verify_command
-from applier.errors import MigrationTaken, NotComparable, PreflightFailed, SwitchUndone, UsageError
+from applier.errors import (
+    LinkLost,
+    MigrationTaken,
+    NotComparable,
+    PreflightFailed,
+    SwitchHalfway,
+    SwitchUndone,
+    UsageError,
+)
 from applier.migrate.cutover import cut_over, replay_there, roll_back
 from applier.migrate.quick import CHUNK_ROWS, QuickComparison
 from applier.migrate.reverse import replaying_back, stock_statements
@@ -228,6 +236,28 @@ def test_a_difference_counts_though_the_time_is_over_before_its_rows_are_found(
     monkeypatch.setattr(Comparer, "compare", late)
     with QuickComparison.opened(*migrating.addresses, migrating.settings.selection) as comparison:
         assert comparison.run(2.0).differences
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["cut-over", "rollback"])
+def test_an_origin_that_crashes_when_clients_are_let_in_would_come_up_read_only(
+    migrating: Migrating, monkeypatch: pytest.MonkeyPatch, back: bool
+) -> None:
+    switch, origin = migrating.cut_over, migrating.source
+    if back:
+        migrating.cut_over()
+        switch, origin = migrating.roll_back, migrating.target
+
+    def crash(self: Switch) -> str:
+        raise LinkLost(role=origin.name, detail="it crashed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Switch, "_enable_events", crash)
+        with pytest.raises(SwitchHalfway):
+            switch()
+    # Servers of the sandbox do not load these.
+    assert ("read_only", "ON") in origin.execute("SELECT * FROM performance_schema.persisted_variables")
+    switch()
+    migrating.assert_writable(migrating.source if back else migrating.target)
 
 
 def test_the_longest_name_gets_there_and_back(source: Server, target: Server) -> None:
