@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 CONNECT_TIMEOUT_SECONDS = 10.0
+SCHEMA_TIMEOUT_SECONDS = 60.0  # of each answer when schemas are inspected: a link may go silent and stay open
 KEEPALIVE_IDLE_SECONDS, KEEPALIVE_INTERVAL_SECONDS, KEEPALIVE_PROBES = 30, 10, 6
 
 Connection = pymysql.connections.Connection
@@ -121,7 +122,11 @@ def sqlalchemy_engine(address: ServerAddress) -> sqlalchemy.Engine:
 
     return sqlalchemy.create_engine(
         sqlalchemy.URL.create("mysql+pymysql", database=address.database),
-        creator=lambda: connect(address),
+        creator=lambda: connect(
+            address,
+            read_timeout_seconds=SCHEMA_TIMEOUT_SECONDS,
+            write_timeout_seconds=SCHEMA_TIMEOUT_SECONDS,
+        ),
         isolation_level="AUTOCOMMIT",
         pool_pre_ping=True,
     )

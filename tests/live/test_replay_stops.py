@@ -12,9 +12,11 @@ from contextlib import contextmanager
 import pymysql
 import pytest
 
+from applier import connection
 from applier.address import Tls, TlsMode
 from applier.replay import Replay
 from applier.sandbox import Server
+from tests.proxy import FaultProxy
 from tests.replaying import (
     Command,
     Running,
@@ -245,6 +247,29 @@ def test_a_drain_while_a_server_is_away_is_no_failure(
     running.replay.drain()
     assert running.end().transactions == transactions(source if away is target else target)
     away.start()
+    assert_identical(source, target)
+
+
+def test_a_target_that_falls_silent_while_keys_are_read_is_lost_and_found_again(
+    source: Server, target: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The link stays open, so nothing but a time-out ends the wait of a decoder."""
+    monkeypatch.setattr(connection, "SCHEMA_TIMEOUT_SECONDS", 1.0)
+    tables = ["CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY)", "CREATE TABLE d.u LIKE d.t"]
+    run_all(source, [*tables, "INSERT INTO d.t VALUES (1)"])
+    with FaultProxy(target.port) as proxy:
+        through = address(target, "target", port=proxy.port)
+        running = Running(Replay(settings(source, target, stop_at_end=False, target=through)))
+        running.wait_for(source, target)
+        before = running.replay.pipeline
+        proxy.stall()
+        proxy.refuse()
+        run_all(source, ["INSERT INTO d.u VALUES (1)"])
+        wait_until(lambda: running.replay.pipeline is not before, what="the pipeline has ended")
+        proxy.cut()
+        proxy.reset()
+        running.wait_for(source, target)
+        running.finish()
     assert_identical(source, target)
 
 
