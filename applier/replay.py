@@ -181,7 +181,9 @@ class Replay:
         if settings.pipeline.record_schedule is not None:  # one recording for all pipelines of this run
             settings.pipeline.record_schedule.unlink(missing_ok=True)
         with _connected(settings.target) as target:
-            executed, sources.foreign = applied_before(target, settings.pipeline.gtid_mode, settings.channel)
+            executed, sources.foreign, sources.target_uuid = applied_before(
+                target, settings.pipeline.gtid_mode, settings.channel
+            )
             received = executed if self._relaying is None else self._relaying.take_over(executed)
             address = sources.choose(received)
             with _connected(address) as source:

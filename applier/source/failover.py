@@ -132,6 +132,7 @@ class Sources:
         self.current = 0
         self.failovers = 0
         self.foreign = GtidSet()  # of the target's GTIDs, those that never came from a source
+        self.target_uuid: UUID | None = None  # nor did any of this server
         self.identity: ReplicaIdentity | None = None
         self._on_use = on_use
         self._verify = verify or len(self.addresses) > 1
@@ -178,7 +179,7 @@ class Sources:
         if not self._verify:
             return
         candidate = ask(address)
-        candidate.check(received, self.foreign)
+        candidate.check(received, self.foreign | of_server(received, self.target_uuid))
         if self.identity is not None and candidate.server_id == self.identity.server_id:
             raise PreflightFailed(
                 detail=f"server id {candidate.server_id} is that of the source {address.place}: choose another "
@@ -199,7 +200,7 @@ class Sources:
         return LinkLost(role="source", detail="; ".join(str(error) for error in errors))
 
 
-def of_server(gtids: GtidSet, uuid: UUID) -> GtidSet:
+def of_server(gtids: GtidSet, uuid: UUID | None) -> GtidSet:
     """Those that the server `uuid` made itself."""
     result = GtidSet()
     for source, tag, intervals in gtids.sources():

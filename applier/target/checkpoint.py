@@ -33,7 +33,6 @@ from applier.errors import LinkLost, PreflightFailed, UsageError
 from applier.events.batch import Batch
 from applier.events.gtid import GtidSet
 from applier.events.scheduling import gtid_ranges
-from applier.source.failover import of_server
 from applier.target.leftovers import end_earlier_sessions, take_channel
 from applier.target.session import query_packet
 from scheduler.grouping import Unit
@@ -225,8 +224,9 @@ class Checkpoint:
                     connection.close()
 
 
-def applied_before(target: Connection[Any], mode: GtidMode, channel: str) -> tuple[GtidSet, GtidSet]:
-    """What the target has, before a Checkpoint is made: everything, and what of it never came from a source.
+def applied_before(target: Connection[Any], mode: GtidMode, channel: str) -> tuple[GtidSet, GtidSet, UUID]:
+    """What the target has, before a Checkpoint is made: everything; what of it never came from a source, beside what
+    the target itself makes, now and later; the target's UUID.
 
     Raises PyMySQL's errors."""
     with target.cursor() as cursor:
@@ -235,14 +235,13 @@ def applied_before(target: Connection[Any], mode: GtidMode, channel: str) -> tup
         assert row is not None
         executed, uuid = GtidSet.parse(str(row[0])), UUID(str(row[1]))
         if mode is GtidMode.KEPT:
-            return executed, of_server(executed, uuid)
+            return executed, GtidSet(), uuid
         progress = GtidSet()
         with contextlib.suppress(pymysql.err.MySQLError):  # there is no such table before the first run
             cursor.execute(f"SELECT executed FROM {SCHEMA}.progress WHERE channel = %s", (channel,))
             found = cursor.fetchone()
             progress = GtidSet.parse(str(found[0])) if found else progress
-    foreign = executed - progress if mode is GtidMode.OWN else of_server(executed, uuid)
-    return executed | progress, foreign
+    return executed | progress, executed - progress if mode is GtidMode.OWN else GtidSet(), uuid
 
 
 @dataclass(frozen=True, slots=True)

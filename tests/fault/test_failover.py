@@ -12,6 +12,7 @@ import pymysql
 import pytest
 
 from applier.errors import LinkLost, SourceDiverged
+from applier.events.gtid import GtidSet
 from applier.replay import Replay
 from applier.sandbox import Sandbox, Server
 from applier.sandbox.ports import free_port
@@ -23,8 +24,10 @@ from tests.replaying import (
     Running,
     address,
     assert_identical,
+    assert_same_data,
     command,
     executed,
+    replay,
     replaying,
     session,
     settings,
@@ -138,6 +141,42 @@ def test_killed_source_is_followed_by_the_promoted_standby(
             assert running.replay.sources.failovers == 1
             assert "reading tables again" in caplog.text
     assert_identical(standby, target)
+
+
+@pytest.mark.parametrize("relayed", [False, True], ids=["direct", "relay log"])
+def test_gtids_that_the_target_makes_itself_are_missed_on_no_source(
+    source: Server, standby: Server, target: Server, tmp_path: Path, relayed: bool
+) -> None:
+    """Not those of an earlier run, nor those of this one before it lost the target and the source."""
+    target.execute("CREATE DATABASE of_its_own")
+    others = (address(standby, "source"),)
+    relay_log = RelaySettings(tmp_path / "relay") if relayed else None
+    for _ in range(2):
+        write(source, 5)
+        replay(source, target, standby_sources=others, relay_log=relay_log, target_gtids="own")
+    target.execute("DROP DATABASE of_its_own")
+    with replaying(
+        source, target, standby_sources=others, relay_log=relay_log, target_gtids="own"
+    ) as running:
+        wait_until(lambda: running.replay.pipeline is not None)
+        target.kill()
+        target.start()
+        write(source, 5)
+        wanted = executed(source)
+        wait_until(lambda: wanted <= applied(target) and wanted <= executed(standby))
+        source.kill()
+        promote(standby)
+        write(standby, 5)
+        wait_until(lambda: executed(standby) <= applied(target))
+        assert running.replay.sources.failovers == 1
+    assert_same_data(standby, target, gtids=False)
+
+
+def applied(target: Server) -> GtidSet:
+    """Of what the progress row tells."""
+    with contextlib.suppress(pymysql.err.MySQLError):  # it starts
+        return GtidSet.parse(str(target.execute("SELECT executed FROM applier.progress")[0][0]))
+    return GtidSet()
 
 
 def test_standby_that_is_behind_is_waited_for(source: Server, standby: Server, target: Server) -> None:
