@@ -112,6 +112,16 @@ class Checkpoint:
             executed.update(GtidSet.parse(self._progress()))
         return executed
 
+    def untold(self) -> GtidSet:
+        """What an earlier run in groups has applied and gtid_executed does not tell of. Raises LinkLost.
+
+        Without the table, or the privilege to read it, no run of this account wrote it."""
+        try:
+            told = GtidSet.parse(self._progress())
+        except PreflightFailed:
+            return GtidSet()
+        return told - GtidSet.parse(self._value("SELECT @@GLOBAL.gtid_executed"))
+
     def packet_bytes_max(self) -> int:
         """The target's max_allowed_packet. Raises LinkLost."""
         return int(self._value("SELECT @@GLOBAL.max_allowed_packet"))
@@ -194,7 +204,8 @@ class Checkpoint:
             self.add_gtids(GtidSet.parse(self._progress()))
 
     def _progress(self) -> str:
-        return str(self._value(f"SELECT executed FROM {SCHEMA}.progress WHERE channel = %s", self.channel))
+        executed = self._value(f"SELECT executed FROM {SCHEMA}.progress WHERE channel = %s", self.channel)
+        return str(executed or "")
 
     # --- connection ------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from typing import Literal
 
 import pytest
 
-from applier.errors import ApplyError, ChannelTaken, Fenced
+from applier.errors import ApplyError, ChannelTaken, Fenced, PreflightFailed
 from applier.pipeline import PipelineSettings
 from applier.replay import Replay
 from applier.sandbox import Server
@@ -181,6 +181,21 @@ def test_stalled_applier_cannot_commit_after_another_took_over(source: Server, t
     with pytest.raises(Fenced, match="taken over"):
         running.end()
     assert target.execute("SELECT COUNT(*) FROM d.log WHERE line >= 200000") == ((0,),)
+
+
+def test_what_groups_have_applied_is_not_applied_again_one_by_one(source: Server, target: Server) -> None:
+    """Nor without the check before the start, which does not hold the channel yet."""
+    write(source, 20, seed=1)
+    Replay(settings(source, target, "own")).run()
+    write(source, 5, seed=2)
+    one_by_one = settings(source, target, "preserve", pipeline=PipelineSettings(workers=3))
+    with pytest.raises(PreflightFailed, match="would apply them again"):
+        Replay(one_by_one).run()
+    with target.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT GTID_SUBTRACT(executed, @@GLOBAL.gtid_executed) FROM applier.progress")
+        cursor.execute("SET GLOBAL gtid_purged = %s", ("+" + cursor.fetchall()[0][0],))
+    Replay(one_by_one).run()
+    assert_same_rows(source, target)
 
 
 @pytest.mark.parametrize("gtids", ["preserve", "own"])
