@@ -28,13 +28,14 @@ from uuid import UUID
 import pymysql
 
 from applier.address import ServerAddress
-from applier.connection import Connection, connect, connection_error
+from applier.connection import Connection, connect, connection_error, error_code
 from applier.errors import LinkLost, PreflightFailed, UsageError
 from applier.events.batch import Batch
 from applier.events.gtid import GtidSet
 from applier.events.scheduling import gtid_ranges
+from applier.target import retry
 from applier.target.leftovers import end_earlier_sessions, take_channel
-from applier.target.session import query_packet
+from applier.target.session import LINK_ERRORS, query_packet
 from scheduler.grouping import Unit
 
 log = logging.getLogger(__name__)
@@ -222,7 +223,8 @@ class Checkpoint:
             except (pymysql.err.InterfaceError, OSError) as error:
                 raise LinkLost(role="target", detail=str(error)) from error
             except pymysql.err.MySQLError as error:
-                if error.args and error.args[0] in (0, 2006, 2013, 1053, 3169, 4031):
+                code = error_code(error)
+                if code in LINK_ERRORS or retry.action_for(code) is not retry.Action.STOP:
                     raise LinkLost(role="target", detail=str(error)) from error
                 known = connection_error(self.address, error)
                 raise PreflightFailed(detail=f"the checkpoint cannot be kept: {known}") from error

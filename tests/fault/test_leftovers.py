@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from applier.errors import ChannelTaken
+from applier.replay import Replay
 from applier.sandbox import Server
 from applier.target import leftovers
 from scheduler.grouping import GroupLimits
@@ -15,12 +16,14 @@ from tests.fault.test_kills import MODES as OPTIONS
 from tests.proxy import FaultProxy
 from tests.replaying import (
     Mode,
+    Running,
     assert_same_data,
     command,
     replay,
     replaying,
     run_all,
     session,
+    settings,
 )
 from tests.waiting import wait_until
 
@@ -119,6 +122,22 @@ def test_an_applier_whose_channel_session_was_killed_takes_it_again(source: Serv
         )
         run_all(source, ["UPDATE d.t SET v = v + 1"])
         running.wait_for(source, target)
+    assert_same_data(source, target)
+
+
+@pytest.mark.usefixtures("rows")
+def test_a_progress_row_that_is_locked_is_waited_for(
+    source: Server, target: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the last commit of an earlier run, for example, while the target does not get it to the disk."""
+    replay(source, target, **GROUPS)
+    run_all(source, ["UPDATE d.t SET v = v + 1"])
+    target.execute("SET GLOBAL innodb_lock_wait_timeout = 1")
+    with session(target, "BEGIN", "SELECT * FROM applier.progress FOR UPDATE") as holder:
+        running = Running(Replay(settings(source, target, **GROUPS)))
+        wait_until(lambda: "target link lost" in caplog.text or running.failure is not None)
+        holder("ROLLBACK")
+    running.end()
     assert_same_data(source, target)
 
 
