@@ -188,7 +188,8 @@ class Reader:
                 del batch  # else it counts as in flight while we wait
                 self._budget.wait_for_room(self._used_max)  # a payload may hold far more than was read
                 begin = time.monotonic()
-            stream.reached(assembler.next_sequence_number - 1)
+            if not self._done():  # else what was read last may not all have been taken
+                stream.reached(assembler.next_sequence_number - 1)
             self.file, self.position = assembler.file, assembler.position
             if self.next_sequence_number > begun or self.last_read_monotonic - opened > STABLE_SECONDS:
                 backoff.reset()

@@ -110,6 +110,27 @@ def test_source_that_purges_while_the_target_lags_is_no_matter(
     assert_identical(source, target)
 
 
+def test_what_is_behind_the_wanted_end_stays_in_the_relay_log(
+    source: Server, target: Server, tmp_path: Path
+) -> None:
+    """The end lies inside a file that was read to its end; the source has purged all of it."""
+    limit = {"file_bytes_max": 200_000}
+    write(source, 20, seed=0)
+    with replaying(source, target, relay_log=relay(tmp_path, **limit)) as running:
+        running.wait_for(source, target)
+        with held_up(target):
+            write(source, 10, seed=1)
+            source.execute("ALTER TABLE d.log COMMENT 'a statement ends what is handed on at once'")
+            until = executed(source)
+            write(source, 200, seed=2, bytes_each=5000)
+            wait_until(lambda: received(running, source))
+            purge(source)
+    replay(source, target, relay_log=relay(tmp_path, **limit), until_gtid_set=str(until))
+    assert executed(target) == until
+    replay(source, target, relay_log=relay(tmp_path, **limit))
+    assert_identical(source, target)
+
+
 def test_without_its_relay_log_the_target_would_be_lost(
     source: Server, target: Server, tmp_path: Path
 ) -> None:
