@@ -21,7 +21,7 @@ import pymysql
 from applier.address import ServerAddress
 from applier.backoff import Backoff
 from applier.connection import connect
-from applier.errors import LinkLost, PreflightFailed, SourceChanged, TargetLost, Unreachable
+from applier.errors import LinkLost, PreflightFailed, RelayLogFailed, SourceChanged, TargetLost, Unreachable
 from applier.events.gtid import GtidSet
 from applier.pipeline import Pipeline
 from applier.preflight import Requirements, preflight
@@ -300,7 +300,10 @@ class Replay:
 
     def _purge_relay_log(self, pipeline: Pipeline) -> None:
         if self._relaying is not None:
-            self._relaying.purge(pipeline.clock.low_water_mark)
+            try:
+                self._relaying.purge(pipeline.clock.low_water_mark)
+            except RelayLogFailed as error:
+                pipeline.fail(error)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import random
 import resource
@@ -14,7 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from applier.errors import PurgedTransactions, RelayLogCorrupt, RelayLogMismatch, SourceDiverged, SourceLost
+from applier.errors import (
+    PurgedTransactions,
+    RelayLogCorrupt,
+    RelayLogFailed,
+    RelayLogMismatch,
+    SourceDiverged,
+    SourceLost,
+)
 from applier.replay import Replay
 from applier.sandbox import Server
 from applier.source.relay.session import RelaySettings
@@ -192,6 +200,30 @@ def test_full_disk_makes_receiving_wait(source: Server, target: Server, tmp_path
     assert run.errors.count("no room for the relay log") == 1
     assert "File too large" in run.errors
     assert run.errors.count("room for the relay log again") == 1
+    assert_identical(source, target)
+
+
+def test_a_file_that_cannot_be_deleted_ends_the_run_and_all_its_threads(
+    source: Server, target: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(source, 20, seed=0)
+    small = relay(tmp_path, file_bytes_max=5000)
+    running = Running(Replay(settings(source, target, stop_at_end=False, relay_log=small)))
+    running.wait_for(source, target)
+    pipeline = running.replay.pipeline
+    assert pipeline is not None
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refuse)
+        write(source, 50, seed=1)
+        with pytest.raises(RelayLogFailed, match="Read-only file system") as failed:
+            running.end()
+    assert failed.value.exit_code == 75
+    assert not [thread.name for thread in pipeline.threads if thread.is_alive()]
+    replay(source, target, relay_log=relay(tmp_path))
     assert_identical(source, target)
 
 

@@ -187,7 +187,10 @@ class RelayLog:
         with self.changed:
             done = [file for file in self.files[:-1] if file.number <= number]
         if done:
-            self._purge(done)
+            try:
+                self._purge(done)
+            except OSError as error:
+                raise RelayLogFailed(file=self.path, detail=error.strerror) from error
             try:
                 self.write_index()
             except OSError as error:
