@@ -129,10 +129,9 @@ class Checkpoint:
 
     def commit_packet(self, executed: GtidSet, file: str, position: int) -> bytes:
         """Framed: progress row and COMMIT, owed COMMIT_REPLIES. Fails with FENCED_CODE when another run took over."""
-        where = file.replace("\\", "\\\\").replace("'", "''")
         return query_packet(
             f"UPDATE {SCHEMA}.progress SET owner=IF(owner={self.owner},owner,NULL),executed='{executed}',"
-            f"file='{where}',position={position} WHERE channel='{self.channel}';COMMIT"
+            f"file={_quoted(file)},position={position} WHERE channel={_quoted(self.channel)};COMMIT"
         )
 
     def add_gtids(self, executed: GtidSet) -> None:
@@ -235,6 +234,11 @@ class Checkpoint:
             if connection is not None:
                 with contextlib.suppress(pymysql.err.MySQLError, OSError):
                     connection.close()
+
+
+def _quoted(text: str) -> str:
+    """For the sql_mode of our sessions, in which a backslash escapes."""
+    return "'{}'".format(text.replace("\\", "\\\\").replace("'", "''"))
 
 
 def applied_before(target: Connection[Any], mode: GtidMode, channel: str) -> tuple[GtidSet, GtidSet, UUID]:

@@ -17,7 +17,7 @@ from typing import Literal
 
 import pytest
 
-from applier.errors import ApplyError, ChannelTaken, Fenced, PreflightFailed
+from applier.errors import ApplyError, ChannelTaken, Fenced, PreflightFailed, UsageError
 from applier.pipeline import PipelineSettings
 from applier.replay import Replay
 from applier.sandbox import Server
@@ -168,6 +168,15 @@ def test_second_applier_on_a_channel_is_refused(source: Server, target: Server) 
         Replay(settings(source, target, "own")).run()
     write(source, 5, seed=2)
     running.finish()
+
+
+def test_a_channel_may_have_any_ascii_name(source: Server, target: Server) -> None:
+    write(source, 5, seed=1)
+    Replay(settings(source, target, "own", channel="it's a \\")).run()
+    assert_same_rows(source, target)
+    for channel in ("", "x" * 57, "kanal-ä"):
+        with pytest.raises(UsageError, match="--channel"):
+            settings(source, target, "own", channel=channel)
 
 
 def test_stalled_applier_cannot_commit_after_another_took_over(source: Server, target: Server) -> None:
