@@ -100,6 +100,7 @@ class Replay:
         self.reached_the_end = False  # the wanted end, not a drain
         self.attributes: dict[str, str] = {}  # what the target's session tells of us, see observe.last_known
         self._progress_at_failure = 0
+        self._gtids_lack = False  # the target has committed groups of which its GTIDs do not tell
         self._facts = SourceFacts()
         self._source_executed = GtidSet()  # at the start
         self._relaying: Relaying | None = None
@@ -174,6 +175,9 @@ class Replay:
                     raise TargetLost(attempts=backoff.attempts, detail=str(error)) from error
             # The last pipeline is a circle of references: its index of last writers and its buffers are megabytes.
             gc.collect()
+        if self._gtids_lack and not self.aborted:
+            lack = "its gtid_executed lacks the last groups, start once more before another replica goes on there"
+            raise TargetLost(attempts=backoff.attempts, detail=lack)
         return self.progress()
 
     def _prepare(self) -> GtidSet | None:
@@ -226,6 +230,7 @@ class Replay:
         settings = self.settings
         mode = settings.pipeline.gtid_mode
         with Checkpoint(settings.target, mode, settings.channel, attributes=self.attributes) as checkpoint:
+            self._gtids_lack = False
             if settings.skip_gtid_set is not None:
                 checkpoint.skip(GtidSet.parse(settings.skip_gtid_set))
             executed = checkpoint.executed()
@@ -294,7 +299,10 @@ class Replay:
             self._purge_relay_log(pipeline)
             self._earlier = progress_of(pipeline).after(self._earlier)
             self.pipeline = None
-            keeper.end()
+            try:
+                keeper.end()
+            finally:
+                self._gtids_lack = not keeper.complete
         if pipeline.failure is not None and not self.aborted:
             raise pipeline.failure
 

@@ -48,6 +48,12 @@ class CheckpointKeeper(threading.Thread):
                 self._on_loss(error)
                 return
 
+    @property
+    def complete(self) -> bool:
+        """The target's GTIDs tell of everything."""
+        newest = self._newest()
+        return newest is None or newest is self._added
+
     def _add(self) -> None:
         newest = self._newest()
         if newest is not None and newest is not self._added:

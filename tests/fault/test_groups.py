@@ -17,14 +17,16 @@ from typing import Literal
 
 import pytest
 
-from applier.errors import ApplyError, ChannelTaken, Fenced, PreflightFailed, UsageError
+from applier.errors import ApplyError, ChannelTaken, Fenced, PreflightFailed, TargetLost, UsageError
 from applier.pipeline import PipelineSettings
 from applier.replay import Replay
 from applier.sandbox import Server
 from applier.settings import RunSettings
 from applier.source.relay.session import RelaySettings
+from applier.target import keeper
 from applier.verify import VerifyOptions, verify
 from scheduler.grouping import GroupLimits
+from tests.proxy import FaultProxy
 from tests.replaying import Running, address, executed
 from tests.waiting import wait_until
 
@@ -168,6 +170,31 @@ def test_second_applier_on_a_channel_is_refused(source: Server, target: Server) 
         Replay(settings(source, target, "own")).run()
     write(source, 5, seed=2)
     running.finish()
+
+
+def test_a_drain_that_cannot_tell_the_target_its_gtids_says_so(
+    source: Server, target: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stock replica that took over then would apply the last groups again."""
+    monkeypatch.setattr(keeper, "PERIOD_SECONDS", 3600.0)
+    write(source, 20, seed=1)
+    with FaultProxy(target.port) as proxy:
+        through = dataclasses.replace(
+            settings(source, target, "preserve", stop_at_end=False),
+            target=address(target, "target", port=proxy.port),
+        )
+        running = Running(Replay(through))
+        wanted = executed(source).count
+        wait_until(lambda: running.replay.progress().transactions == wanted)
+        proxy.refuse()
+        proxy.cut()
+        with pytest.raises(TargetLost, match="start once more") as lost:
+            running.finish()
+    assert lost.value.exit_code == 75
+    assert executed(target) != executed(source)
+    Replay(settings(source, target, "preserve")).run()
+    assert executed(target) == executed(source)
+    assert_same_rows(source, target)
 
 
 def test_a_channel_may_have_any_ascii_name(source: Server, target: Server) -> None:
