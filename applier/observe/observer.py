@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from applier.errors import ApplierError
+from applier.errors import ApplierError, UnexpectedFailure
 from applier.events.batch import Batch
 from applier.observe.causes import main_cause, shares_of
 from applier.observe.counts import Counts, counts_of
@@ -126,6 +126,8 @@ class Observer:
         self.ended = True
         if isinstance(error, ApplierError):
             self.failure = error
+        elif isinstance(error, Exception):
+            self.failure = UnexpectedFailure(detail=f"{type(error).__name__}: {error}")
 
     def serves(self, address: str) -> None:
         """It is served over HTTP there: the target's session tells it, for `applier status`."""
