@@ -81,6 +81,7 @@ def web(customers: int) -> Database:
 
 
 def _fill(server: Server, customers: int) -> None:
+    products = max(20, customers // 10)
     run_all(
         server,
         (
@@ -106,7 +107,7 @@ def _fill(server: Server, customers: int) -> None:
                 "CONCAT('Art-', n), CONCAT('Kategorie ß', 1 + n % 20), n / 3, n / 7, n / 9e7, 100,"
                 " REPEAT('some words ', n % 90), IF(n % 5, JSON_OBJECT('size', n, 'deep',"
                 " JSON_ARRAY(true, 1.5e300, '')), NULL)",
-                max(20, customers // 10),
+                products,
             ),
             *many(
                 "orders",
@@ -115,7 +116,8 @@ def _fill(server: Server, customers: int) -> None:
                 customers * 2,
             ),
             *(
-                f"INSERT INTO order_lines SELECT id, {line}, CONCAT('Art-', 1 + (id + {line}) % 20), {line} FROM orders"
+                f"INSERT INTO order_lines SELECT id, {line}, CONCAT('Art-', 1 + (id + {line}) % {products}), {line}"
+                " FROM orders"
                 for line in (1, 2)
             ),
             *many("page_views", "at, url, session", "NOW(6), CONCAT('/', n % 99), n % 1000", customers * 5),
