@@ -26,7 +26,7 @@ OPEN_ATTEMPTS_MAX = 40
 OPEN_PAUSE_SECONDS = 0.005
 PAIR_ATTEMPTS_MAX = 5
 WAIT_SLICE_SECONDS = 0.05
-POLL_SECONDS = 0.003
+POLL_SECONDS = 0.01
 LOCK_WAIT_SECONDS = 10
 NO_PROGRESS = frozenset({1044, 1049, 1142, 1146})  # no such schema or table, or not for us to read
 
@@ -52,17 +52,19 @@ class AppliedPosition:
 
     def wait(self, target: Session, gtid_set: str, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
-        while subtract(target, gtid_set, union(executed(target), progress(target, self.channel))):
+        while True:
+            told = progress(target, self.channel)
+            if not subtract(target, gtid_set, union(executed(target), told)):
+                return True
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            if progress(target, self.channel):  # tells more than gtid_executed, and nothing waits for it
+            if told:  # more than gtid_executed, and nothing waits for it
                 threading.Event().wait(POLL_SECONDS)
             else:
                 # Not for long: a progress row may come.
                 seconds = min(left, WAIT_SLICE_SECONDS)
                 query(target, "SELECT WAIT_FOR_EXECUTED_GTID_SET(%s, %s)", (gtid_set, seconds))
-        return True
 
     def of_snapshot(self, target: Session) -> str:
         return progress(target, self.channel)
