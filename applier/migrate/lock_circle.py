@@ -29,6 +29,7 @@ from applier.verify.definitions import Session, query
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 0.03
+ANSWER_SECONDS: Final = 2.0
 PAUSE_SECONDS: Final = 0.02, 0.1  # for clients to go on
 # The holder by its transaction: the thread that data_lock_waits names may be another one.
 CIRCLE: Final = """SELECT 1 FROM performance_schema.data_lock_waits waits
@@ -45,7 +46,8 @@ class CircleBreaker:
     """
 
     def __init__(self, address: ServerAddress, number: int) -> None:
-        self._session: Session = connect(address)
+        # Whoever waits for us may hold all writes.
+        self._session: Session = connect(address, read_timeout_seconds=ANSWER_SECONDS)
         self._number = number
         self._broken = False
 
@@ -89,4 +91,4 @@ class CircleBreaker:
                     query(self._session, f"KILL QUERY {self._number}")
                     return
         except (pymysql.MySQLError, OSError) as error:
-            log.debug("circles of locks cannot be seen", extra={"detail": str(error)})
+            log.warning("circles of locks cannot be seen", extra={"detail": str(error)})

@@ -15,9 +15,9 @@ from applier.migrate.abandon import abandon, look
 from applier.migrate.reverse import replaying_back, stock_statements
 from applier.sandbox import Server
 from tests.clients import assert_nothing_lost, wait_for_move, writing
-from tests.live.test_cutover import NAME, Migrating, killed_after
 from tests.migrating import left_writable
 from tests.replaying import Command, session
+from tests.switching import NAME, Migrating, killed_after
 from tests.waiting import wait_until
 
 

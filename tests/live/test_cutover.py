@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,72 +21,20 @@ from applier.errors import (
     SwitchUndone,
     UsageError,
 )
-from applier.migrate.cutover import cut_over, replay_there, roll_back
+from applier.migrate.cutover import cut_over, roll_back
 from applier.migrate.quick import CHUNK_ROWS, QuickComparison
 from applier.migrate.reverse import replaying_back, stock_statements
-from applier.migrate.settings import MigrateSettings
-from applier.migrate.state import Phase, State
-from applier.migrate.switch import Switch, SwitchReport, SwitchSettings
-from applier.replay import Replay
+from applier.migrate.state import Phase
+from applier.migrate.switch import Switch
 from applier.sandbox import Server
-from applier.verify import Selection, VerifyOptions, verify
 from applier.verify.comparison import Comparer, Outcome, Part, Tally
 from applier.verify.sessions import Pair
-from tests.clients import assert_nothing_lost, prepare, wait_for_move, writing
+from tests.clients import assert_nothing_lost, wait_for_move, writing
 from tests.live.test_migrate_copy import fill
 from tests.migrating import assert_same, caught_up, left_writable, migrated, migration
-from tests.replaying import Command, Running, address, session
+from tests.replaying import Running, session
+from tests.switching import NAME, WANTED, Migrating
 from tests.waiting import wait_until
-
-NAME = "default"
-WANTED = SwitchSettings(ignored=frozenset({"verified"}), compare_seconds=0.2)
-
-
-class Migrating:
-    """A migration in catch-up: an empty target follows the source from its first transaction."""
-
-    def __init__(self, source: Server, target: Server) -> None:
-        self.source = source
-        self.target = target
-        self.addresses = address(source, "source"), address(target, "target")
-        self.settings = MigrateSettings(*self.addresses, schemas=("shop",), workers=2)
-        self.told: list[str] = []
-        prepare(source, target)
-        with State(self.settings.target, NAME) as state:
-            ((uuid,),) = source.execute("SELECT @@GLOBAL.server_uuid")
-            state.create(uuid, self.settings.as_options())
-            state.set_phase(Phase.CATCH_UP)
-
-    def cut_over(self, **changes: object) -> SwitchReport:
-        return cut_over(*self.addresses, NAME, replace(WANTED, **changes), self.told.append)  # type: ignore[arg-type]
-
-    def roll_back(self, **changes: object) -> SwitchReport | None:
-        return roll_back(*self.addresses, NAME, replace(WANTED, **changes), self.told.append)  # type: ignore[arg-type]
-
-    def follow(self) -> None:
-        """Until the target has what the source has now."""
-        Replay(replace(replay_there(self.settings), stop_at_end=True)).run()
-
-    def assert_phase(self, phase: Phase) -> None:
-        with State(self.settings.target, NAME) as state:
-            assert state.require().phase is phase
-
-    def mend(self, call: Callable[[], object], phase: Phase) -> None:
-        """What is called after a kill, unless it came too late."""
-        with State(self.settings.target, NAME) as state:
-            found = state.require()
-        if found.phase is not phase or "switch" in found.facts:
-            call()
-        self.assert_phase(phase)
-
-    def assert_identical(self) -> None:
-        report = verify(*self.addresses, VerifyOptions(Selection(schemas=("shop",)), assume_quiesced=True))
-        assert report.identical, report.as_dict()
-
-    def assert_writable(self, writable: Server) -> None:
-        for server in (self.source, self.target):
-            ((read_only,),) = server.execute("SELECT @@GLOBAL.read_only")
-            assert bool(read_only) is (server is not writable), server
 
 
 def invoke(*options: str) -> BaseException | None:
@@ -432,119 +376,3 @@ def test_a_stock_replica_can_be_the_way_back(migrating: Migrating) -> None:
         )
         assert source.execute("SELECT @@GLOBAL.super_read_only") == ((1,),)
     source.execute("STOP REPLICA")
-
-
-# --- killed ------------------------------------------------------------------------------------------
-
-
-def killed_after(migrating: Migrating, command: str, step: str) -> None:
-    """`applier migrate` killed when it has told of this step."""
-    urls = ["--source", migrating.source.url, "--target", migrating.target.url]
-    with Command("migrate", command, *urls, "--ignore", "verified", "--compare-seconds", "0.1") as process:
-        assert process.process.stderr is not None
-        told = []
-        for line in process.process.stderr:
-            told.append(line)
-            if line.startswith(step):
-                process.process.kill()
-                return
-    raise AssertionError(f"{command} ended before {step}: {told}")
-
-
-STEPS = (
-    *(
-        "take over",
-        "catch up",
-        "prepare",
-        "stop events",
-        "stop writes",
-        "drain",
-        "compare",
-        "AUTO_INCREMENT",
-        "open",
-    ),
-    *("end the replay", "enable events", "keep", "note"),
-)
-
-
-def killed_after_seconds(migrating: Migrating, command: str, seconds: float) -> None:
-    """`applier migrate` killed that long after it began with the first step, which takes longer to come to."""
-    urls = ["--source", migrating.source.url, "--target", migrating.target.url]
-    with Command("migrate", command, *urls, "--ignore", "verified", "--compare-seconds", "0.1") as process:
-        assert process.process.stderr is not None
-        for line in process.process.stderr:
-            if not line.startswith("warning"):
-                break
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.process.wait(seconds)
-        process.process.kill()
-
-
-def steps(*in_ci: str) -> list[object]:
-    """All of them, most only in a long run."""
-    return [pytest.param(step, marks=[] if step in in_ci else pytest.mark.long) for step in STEPS]
-
-
-@pytest.mark.parametrize("step", steps("AUTO_INCREMENT"))
-def test_a_cutover_killed_at_any_step_is_gone_on_with(migrating: Migrating, step: str) -> None:
-    source, target = migrating.source, migrating.target
-    with writing(source, target) as clients:
-        killed_after(migrating, "cutover", step)
-        if step != STEPS[-1]:
-            migrating.cut_over()
-        migrating.assert_writable(target)
-        wait_for_move(clients, target)
-    assert_nothing_lost(target, clients)
-    migrating.roll_back()
-    assert_nothing_lost(source, clients)
-    migrating.assert_identical()
-
-
-@pytest.mark.parametrize("step", steps("stop writes"))
-def test_a_cutover_killed_at_any_step_is_gone_back_from(migrating: Migrating, step: str) -> None:
-    source, target = migrating.source, migrating.target
-    with writing(source, target) as clients:
-        killed_after(migrating, "cutover", step)
-        migrating.roll_back()
-        migrating.assert_writable(source)
-        migrating.assert_phase(Phase.CATCH_UP)
-        wait_for_move(clients, source)
-    assert_nothing_lost(source, clients)
-    migrating.follow()
-    migrating.assert_identical()
-
-
-@pytest.mark.parametrize("step", steps("stop writes"))
-def test_a_rollback_killed_at_any_step_is_gone_on_with(migrating: Migrating, step: str) -> None:
-    source, target = migrating.source, migrating.target
-    with writing(source, target) as clients:
-        migrating.cut_over()
-        wait_for_move(clients, target)
-        killed_after(migrating, "rollback", step)
-        if step != STEPS[-1]:
-            migrating.roll_back()
-        migrating.assert_writable(source)
-        wait_for_move(clients, source)
-    assert_nothing_lost(source, clients)
-    migrating.follow()
-    migrating.assert_identical()
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("seed", range(50))
-def test_killed_at_any_moment_it_is_gone_on_with_or_back_from(migrating: Migrating, seed: int) -> None:
-    """There and back, each killed once at a random moment, then finished or undone, whichever chance says."""
-    chance = random.Random(seed)
-    source, target = migrating.source, migrating.target
-    with writing(source, target) as clients:
-        killed_after_seconds(migrating, "cutover", chance.uniform(0.0, 1.0))
-        if chance.random() < 0.5:
-            migrating.mend(migrating.roll_back, Phase.CATCH_UP)
-        migrating.mend(migrating.cut_over, Phase.CUT_OVER)
-        wait_for_move(clients, target)
-        killed_after_seconds(migrating, "rollback", chance.uniform(0.0, 1.0))
-        migrating.mend(migrating.roll_back, Phase.CATCH_UP)
-        wait_for_move(clients, source)
-    assert_nothing_lost(source, clients)
-    migrating.follow()
-    migrating.assert_identical()
