@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,7 +43,7 @@ class Unequal:
 ROWS_FETCHED_CHUNKS_MAX = 2
 # The servers tell first in which of so many buckets, by a hash of the key, rows of a chunk differ. While writes go on
 # nearly every chunk has a few such rows, and to fetch all the others takes longer than it took to compare them.
-BUCKETS = 509
+BUCKETS = 1021
 # Rows that differ and are read again one by one in the next round; a part with more is read again whole.
 KEYS_REREAD_MAX = 500
 DIGESTS_SHOWN_MAX = 20
@@ -51,7 +51,8 @@ DIGESTS_SHOWN_MAX = 20
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Rows of a table: those above `lower` and not above `upper` (None is open), or those with one of `keys`.
+    """Rows of a table: those above `lower` and not above `upper` (None is open), or those with one of `keys`
+    (without a key: digests).
 
     `head` parts are cut into chunks as they are taken.
     """
@@ -118,6 +119,16 @@ class Outcome:
     again: tuple[Part, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Count and checksum of a part on both sides, as a whole or bucket by bucket; `unequal` are those that differ."""
+
+    rows_source: int
+    rows_target: int
+    buckets: int
+    unequal: tuple[int, ...]
+
+
 class Comparer:
     """Compares parts in sessions whose snapshots are open; `exact` when both show the same position."""
 
@@ -138,29 +149,43 @@ class Comparer:
 
     def compare(self, pair: Pair, chunk: Part, tally: Tally) -> Outcome:
         """One chunk."""
-        (ours,), (theirs,) = pair.both(sql.checksum_statement(chunk.table, chunk.where))
+        # Most chunks of a table that is written to differ at positions that are not the same.
+        expected = chunk.table.changing and not (self._exact or chunk.keys)
+        sums = self._sums(pair, chunk, BUCKETS if expected else 1)
         again: tuple[Part, ...] = ()
-        if ours != theirs:
-            halves = self._halves(pair, chunk, int(ours[0]), int(theirs[0]))
+        if sums.unequal:
+            halves = self._halves(pair, chunk, sums)
             if halves:
                 return Outcome(more=halves)
-            again = self._difference(pair, chunk, tally)
+            again = self._difference(pair, chunk, sums, tally)
         with tally.lock:
             tally.ended = time.monotonic()
             if self._first_round:
-                tally.rows_source += int(ours[0])
-                tally.rows_target += int(theirs[0])
+                tally.rows_source += sums.rows_source
+                tally.rows_target += sums.rows_target
                 tally.chunks += 1
-        return Outcome(int(ours[0]), again=again)
+        return Outcome(sums.rows_source, again=again)
+
+    @staticmethod
+    def _sums(pair: Pair, chunk: Part, buckets: int) -> Sums:
+        if buckets == 1:
+            answers = pair.both(sql.checksum_statement(chunk.table, chunk.where))
+            ours, theirs = ({0: answer[0]} for answer in answers)
+        else:
+            answers = pair.both(sql.buckets_statement(chunk.table, chunk.where, buckets))
+            ours, theirs = ({int(bucket): tuple(sums) for bucket, *sums in answer} for answer in answers)
+        unequal = sorted(b for b in ours.keys() | theirs.keys() if ours.get(b) != theirs.get(b))
+        return Sums(_rows(ours.values()), _rows(theirs.values()), buckets, tuple(unequal))
 
     def _boundary(self, session: Session, part: Part) -> KeyValues | None:
         rows = read(session, sql.boundary_statement(part.table, part.where, self._options.chunk_rows))
         return tuple(map(_text, rows[0])) if rows else None
 
-    def _halves(self, pair: Pair, chunk: Part, ours: int, theirs: int) -> tuple[Part, ...]:
+    def _halves(self, pair: Pair, chunk: Part, sums: Sums) -> tuple[Part, ...]:
         """A chunk with too many rows to fetch, cut in two."""
         if chunk.keys or not chunk.table.key:
             return ()
+        ours, theirs = sums.rows_source, sums.rows_target
         if max(ours, theirs) <= ROWS_FETCHED_CHUNKS_MAX * self._options.chunk_rows:
             return ()
         boundary = self._boundary(pair.source if ours > theirs else pair.target, chunk)
@@ -170,7 +195,7 @@ class Comparer:
 
     # --- rows ------------------------------------------------------------------------------------------
 
-    def _difference(self, pair: Pair, chunk: Part, tally: Tally) -> tuple[Part, ...]:
+    def _difference(self, pair: Pair, chunk: Part, sums: Sums, tally: Tally) -> tuple[Part, ...]:
         """Look into a chunk that differs; gives what has to be read again at another position."""
         if self._exact:
             with tally.lock:
@@ -179,30 +204,27 @@ class Comparer:
                     tally.truncated = True
                     return ()
         if not chunk.table.key:
-            if not self._exact:
-                return (chunk,)
-            surplus = self.surplus(pair, chunk.table)
-            rows = sum(map(abs, surplus.values()))
-            self.record(tally, rows, self.describe_surplus(pair, chunk.table, surplus, tally))
-            return ()
-        unequal = self.unequal(pair, chunk)
+            return self._keyless_difference(pair, chunk, sums, tally)
+        unequal = self.unequal(pair, chunk, sums)
         if not self._exact:
-            if len(unequal.keys) > KEYS_REREAD_MAX:
-                return (chunk,)
-            return (Part(chunk.table, keys=unequal.keys),) if unequal.keys else ()
+            return _to_be_reread(chunk, unequal.keys)
         described = self.describe(pair, chunk.table, unequal, tally)
         self.record(tally, unequal.rows, described)
         return ()
 
-    def unequal(self, pair: Pair, chunk: Part) -> Unequal:
-        """Which rows of a chunk of a table with a key differ."""
-        where = chunk.where
-        if not chunk.keys:
-            buckets = self._unequal_buckets(pair, chunk)
-            if not buckets:
-                return Unequal([], [], [])
-            if len(buckets) < BUCKETS:
-                where = sql.in_buckets(chunk.table, where, BUCKETS, buckets)
+    def _keyless_difference(self, pair: Pair, chunk: Part, sums: Sums, tally: Tally) -> tuple[Part, ...]:
+        surplus = self.surplus(pair, chunk, sums)
+        if not self._exact:
+            return _to_be_reread(chunk, [(digest,) for digest in surplus])
+        rows = sum(map(abs, surplus.values()))
+        self.record(tally, rows, self.describe_surplus(pair, chunk.table, surplus, tally))
+        return ()
+
+    def unequal(self, pair: Pair, chunk: Part, sums: Sums | None = None) -> Unequal:
+        """Which rows of a chunk of a table with a key differ. `sums` of this chunk, if they are known."""
+        where = self._where_unequal(pair, chunk, sums)
+        if where is None:
+            return Unequal([], [], [])
         ours, theirs = (_digests(rows) for rows in pair.both(sql.rows_statement(chunk.table, where)))
         return Unequal(
             missing=[key for key in ours if key not in theirs],
@@ -210,13 +232,17 @@ class Comparer:
             different=[key for key, digest in ours.items() if theirs.get(key, digest) != digest],
         )
 
-    @staticmethod
-    def _unequal_buckets(pair: Pair, chunk: Part) -> list[int]:
-        ours, theirs = (
-            {int(bucket): (rows, _text(checksum)) for bucket, rows, checksum in answer}
-            for answer in pair.both(sql.buckets_statement(chunk.table, chunk.where, BUCKETS))
-        )
-        return sorted(b for b in ours.keys() | theirs.keys() if ours.get(b) != theirs.get(b))
+    def _where_unequal(self, pair: Pair, chunk: Part, sums: Sums | None) -> str | None:
+        """The condition of the buckets that differ; None when none does."""
+        if chunk.keys:
+            return chunk.where
+        if sums is None or sums.buckets == 1:
+            sums = self._sums(pair, chunk, BUCKETS)
+        if not sums.unequal:
+            return None
+        if len(sums.unequal) == BUCKETS:
+            return chunk.where
+        return sql.in_buckets(chunk.table, chunk.where, BUCKETS, sums.unequal)
 
     def describe(self, pair: Pair, table: Table, unequal: Unequal, tally: Tally) -> list[Difference]:
         """These rows, as many of them as there is room for in the report."""
@@ -254,13 +280,15 @@ class Comparer:
         pairs = zip(table.columns, ours[0], theirs[0], strict=True)
         return tuple(column.name for column, our, their in pairs if our != their)
 
-    def surplus(self, pair: Pair, table: Table) -> Surplus:
-        """Rows of a table without a key that differ in number."""
-        counted = [
+    def surplus(self, pair: Pair, chunk: Part, sums: Sums | None = None) -> Surplus:
+        """Rows of a table without a key that differ in number. `sums` of this chunk, if they are known."""
+        where = self._where_unequal(pair, chunk, sums)
+        if where is None:
+            return {}
+        ours, theirs = (
             {_text(digest): int(rows) for digest, rows in answer}
-            for answer in pair.both(sql.multiset_statement(table))
-        ]
-        ours, theirs = counted
+            for answer in pair.both(sql.multiset_statement(chunk.table, where))
+        )
         surplus = {d: n - theirs.get(d, 0) for d, n in ours.items() if n != theirs.get(d, 0)}
         return surplus | {d: -n for d, n in theirs.items() if d not in ours}
 
@@ -300,6 +328,16 @@ class Comparer:
             listed = list(differences)
             tally.differences += listed[:room]
             tally.truncated |= len(listed) > room or rows > sum(one.rows for one in listed)
+
+
+def _to_be_reread(chunk: Part, keys: Sequence[KeyValues]) -> tuple[Part, ...]:
+    if len(keys) > KEYS_REREAD_MAX:
+        return (chunk,)
+    return (Part(chunk.table, keys=tuple(keys)),) if keys else ()
+
+
+def _rows(sums: Iterable[Record]) -> int:
+    return sum(int(count) for count, *_ in sums)
 
 
 def _digests(rows: list[Record]) -> Digests:

@@ -50,13 +50,15 @@ NO_KEY = Key((), None)
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A base table, and what its rows are told apart by (NO_KEY: nothing)."""
+    """A base table, and what its rows are told apart by (NO_KEY: nothing). `changing`: written to in the last minute,
+    as far as the server tells (not of partitioned tables)."""
 
     schema: str
     name: str
     columns: tuple[Column, ...]
     unique: Key
     rows_estimated: int = 0
+    changing: bool = False
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
@@ -133,8 +135,8 @@ def read_tables(connection: Session, selection: Selection) -> dict[TableName, Ta
     columns = _columns(connection, selection)
     keys = _keys(connection, selection, columns)
     return {
-        name: Table(*name, tuple(columns[name]), keys.get(name, NO_KEY), rows)
-        for name, rows in names.items()
+        name: Table(*name, tuple(columns[name]), keys.get(name, NO_KEY), rows, changing)
+        for name, (rows, changing) in names.items()
         if name in columns
     }
 
@@ -151,15 +153,17 @@ def readable_tables(connection: Session, selection: Selection) -> dict[TableName
     return found
 
 
-def _base_tables(connection: Session, selection: Selection) -> dict[TableName, int]:
+def _base_tables(connection: Session, selection: Selection) -> dict[TableName, tuple[int, bool]]:
+    """Rows as the server guesses, and whether they are changing."""
     condition, arguments = selection.condition("table_schema", "table_name")
     rows = query(
         connection,
-        "SELECT table_schema, table_name, COALESCE(table_rows, 0) FROM information_schema.tables"
+        "SELECT table_schema, table_name, COALESCE(table_rows, 0),"
+        " COALESCE(update_time > NOW() - INTERVAL 1 MINUTE, 0) FROM information_schema.tables"
         f" WHERE table_type = 'BASE TABLE' AND {condition} ORDER BY 1, 2",
         arguments,
     )
-    return {(schema, name): int(count) for schema, name, count in rows}
+    return {(schema, name): (int(count), bool(int(changing))) for schema, name, count, changing in rows}
 
 
 def _columns(connection: Session, selection: Selection) -> dict[TableName, list[Column]]:

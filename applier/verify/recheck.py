@@ -90,7 +90,7 @@ class Recheck:
             except UniqueConflict:
                 settled.conflicts.append(batch)
             except Busy:
-                if len(batch.keys) > 1:
+                if batch.table.key and len(batch.keys) > 1:
                     pending += [(half, attempts) for half in _halves(batch)]
                 elif attempts < ATTEMPTS_MAX:
                     pending.insert(0, (batch, attempts + 1))
@@ -132,7 +132,7 @@ class Recheck:
         self._record(tally, unequal.rows, described, repaired)
 
     def _settle_keyless(self, pair: Pair, part: Part, tally: Tally) -> None:
-        surplus = self._comparer.surplus(pair, part.table)
+        surplus = self._comparer.surplus(pair, part)
         if not surplus:
             return
         described = self._comparer.describe_surplus(pair, part.table, surplus, tally)
@@ -175,7 +175,7 @@ class Recheck:
     def _lock_table(self, source: Session, part: Part) -> None:
         if part.table.rows_estimated > KEYLESS_ROWS_MAX and not self._options.allow_lock:
             raise Busy
-        query(source, f"{sql.multiset_statement(part.table)} FOR SHARE")
+        query(source, f"{sql.checksum_statement(part.table, part.where)} FOR SHARE")
 
 
 def executed_or_owned(session: Session) -> str:

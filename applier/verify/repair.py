@@ -105,7 +105,8 @@ class Repairer:
             wanted = (contents[digest] for digest in missing for _ in range(surplus[digest]))
             for statement in _inserts(table, wanted):
                 query(pair.target, statement)
-            ours, theirs = pair.both(sql.multiset_statement(table))
+            where = sql.where_keys(table, [(digest,) for digest in surplus])
+            ours, theirs = pair.both(sql.multiset_statement(table, where))
             _require_equal(table, ours, theirs)
 
 

@@ -167,6 +167,7 @@ def move_there(
         moving.finished("plan", "--schemas", ",".join(moving.schemas))
         with moving.following() as there:
             moving.wait_until_following(there)
+            wait_until_replayed(source, target)  # verify is of a target that keeps up
             moving.verified(there)
             back = processes.enter_context(moving.command("cutover", "--reverse", "--json"))
             moving.switched(back)

@@ -11,7 +11,7 @@ import pytest
 
 from applier.errors import NotComparable, UsageError
 from applier.sandbox import Server
-from applier.verify import Kind, Selection, comparison, verify
+from applier.verify import Kind, Selection, comparison, sessions, verify
 from applier.verify.definitions import Record
 from tests.verifying import Pair, found_rows, verify_by_command
 
@@ -268,6 +268,27 @@ def test_the_number_of_equal_rows_counts(pair: Pair) -> None:
     pair.on(pair.target, "INSERT INTO t VALUES (1)", "DELETE FROM t WHERE a = 2")
     found = {(one.kind, one.rows, one.key["a"]) for one in pair.verify().differences}
     assert found == {(Kind.EXTRA, 1, "1"), (Kind.MISSING, 1, "2")}
+
+
+def test_of_a_large_table_without_a_key_only_rows_near_a_difference_are_fetched(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[int] = []
+    both = sessions.Pair.both
+
+    def counted(asked: sessions.Pair, statement: str) -> tuple[list[Record], list[Record]]:
+        answers = both(asked, statement)
+        fetched.append(max(map(len, answers)))
+        return answers
+
+    monkeypatch.setattr(sessions.Pair, "both", counted)
+    pair.both("CREATE TABLE t (a INT)", f"INSERT INTO t VALUES {_numbers(20_000)}")
+    pair.on(pair.target, "UPDATE t SET a = -1 WHERE a = 17")
+    assert {(one.kind, one.key["a"]) for one in pair.verify().differences} == {
+        (Kind.EXTRA, "-1"),
+        (Kind.MISSING, "17"),
+    }
+    assert 0 < sum(fetched) < comparison.BUCKETS + 200
 
 
 # --- definitions -------------------------------------------------------------------------------------

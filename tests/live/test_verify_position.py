@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 from applier.errors import NotComparable, UsageError
 from applier.sandbox import Server
 from applier.target import checkpoint
+from applier.verify import position, recheck
 from tests.verifying import Pair, found_rows, verify_by_command
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -102,29 +105,29 @@ def test_a_progress_row_tells_the_position_of_groups(follower: Follower) -> None
     assert report.position == gtid
 
 
-@dataclass
-class Moving:
-    """A pair that keeps moving: row 1 changes on the source, and soon after on the target."""
+@contextmanager
+def kept_moving(follower: Follower, change: str) -> Iterator[None]:
+    """The change, with another number for each {}, on the source, and soon after on the target; again and again."""
+    stop = threading.Event()
 
-    follower: Follower
-    stop: threading.Event
+    def run() -> None:
+        for number in itertools.count(1):
+            if stop.is_set():
+                return
+            statement = change.format(number)
+            follower.on_target(follower.on_source(statement), statement)
 
-    def run(self) -> None:
-        number = 0
-        while not self.stop.is_set():
-            number += 1
-            change = f"UPDATE v.t SET n = {number} WHERE id = 1"
-            self.follower.on_target(self.follower.on_source(change), change)
+    thread = threading.Thread(target=run)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
 
 
 @pytest.fixture
 def moving(follower: Follower) -> Iterator[Pair]:
-    stop = threading.Event()
-    thread = threading.Thread(target=Moving(follower, stop).run)
-    thread.start()
-    yield follower.pair
-    stop.set()
-    thread.join()
+    with kept_moving(follower, "UPDATE v.t SET n = {} WHERE id = 1"):
+        yield follower.pair
 
 
 def test_a_moving_pair_is_not_called_different(moving: Pair) -> None:
@@ -142,6 +145,28 @@ def test_a_true_difference_of_a_moving_pair_is_found_at_one_position(moving: Pai
     moving.on(moving.target, "INSERT INTO t VALUES (77, 7)")
     report = moving.verify(allow_lock=True)
     assert found_rows(report) == [("extra", {"id": 77}, ())]
+
+
+def test_a_table_without_a_key_that_grows_need_not_be_locked(
+    follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = follower.pair
+    opened = position.open_snapshots
+
+    def opened_later(*arguments: Any) -> position.Snapshots:
+        """The target is never where the source was."""
+        before = pair.target.execute("SELECT COUNT(*) FROM v.log")
+        wait_until(lambda: pair.target.execute("SELECT COUNT(*) FROM v.log") != before)
+        return opened(*arguments)
+
+    monkeypatch.setattr(position, "open_snapshots", opened_later)
+    monkeypatch.setattr(
+        recheck, "KEYLESS_ROWS_MAX", -1
+    )  # what would need a lock is reported as never compared
+    pair.both("CREATE TABLE log (n INT, text VARCHAR(9))")
+    with kept_moving(follower, "INSERT INTO v.log VALUES ({}, 'text')"):
+        reports = [pair.verify() for _ in range(3)]
+    assert [(report.identical, report.rounds) for report in reports] == [(True, 2)] * 3
 
 
 def test_servers_without_gtids_are_compared_when_they_stand_still(pair: Pair) -> None:
