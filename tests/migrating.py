@@ -27,7 +27,6 @@ def copy_all(settings: MigrateSettings, progress: CopyProgress | None = None) ->
     """Everything before the catch-up."""
     with State(settings.target, settings.name) as state:
         phases.begin(settings, state)
-        phases.copy_schema(settings, state)
         phases.copy_rows(settings, state, progress or CopyProgress())
         phases.build(settings, state, lambda name: None)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import sys
 from importlib.metadata import version
@@ -11,6 +10,7 @@ from typing import Final
 import click
 
 from applier.cli.configuration import configuration_option
+from applier.cli.lazy import LazyGroup
 from applier.cli.logs import Format, configure_logging
 from applier.cli.options import environment_option
 from applier.errors import ApplierError
@@ -34,22 +34,11 @@ COMMANDS: Final = (
 )
 
 
-class _Commands(click.Group):
-    """Imports a command's module when the command is asked for: all of them take more than a second."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        # By name: the package's own attribute of it may be the command or the module.
-        command = getattr(importlib.import_module(f"applier.cli.{cmd_name}"), cmd_name)
-        assert isinstance(command, click.Command)
-        return command
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.group(
+    cls=LazyGroup,
+    modules={name: f"applier.cli.{name}" for name in COMMANDS},
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+)
 @click.version_option(version("applier"), prog_name="applier")
 @configuration_option
 @environment_option(

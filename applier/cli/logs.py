@@ -17,7 +17,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from applier.observe.recent import fields_of
+from applier.observe.log_fields import fields_of
 
 Format = Literal["text", "json"]
 

@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from applier.address import ServerAddress, parse_url
+from applier.cli.lazy import LazyGroup
 from applier.cli.live import report_progress
-from applier.cli.migrate_cutover import COMMANDS as switch_commands
 from applier.cli.migrate_status import show_plan, status
 from applier.cli.options import address_option, defaults_file_option
 from applier.cli.signals import drained_by_signals
@@ -29,16 +29,19 @@ log = logging.getLogger(__name__)
 WHOLE = "run"
 
 
-class WithDefault(click.Group):
+SWITCHES = ("verify", "cutover", "reverse", "rollback")
+
+
+class WithDefault(LazyGroup):
     """A group whose command WHOLE is meant when none is named."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+        if args and args[0] not in self.list_commands(ctx) and args[0] not in ctx.help_option_names:
             args = [WHOLE, *args]
         return super().parse_args(ctx, args)
 
 
-@click.group(cls=WithDefault)
+@click.group(cls=WithDefault, modules=dict.fromkeys(SWITCHES, "applier.cli.migrate_cutover"))
 def migrate() -> None:
     """Move live schemas to another server: schema, snapshot copy, indexes, and from then on following the source
     until cut-over. Stopped at any moment, the same command goes on where it was.
@@ -212,8 +215,7 @@ def drop_state(defaults_file: Path | None, target: ServerAddress, name: str, dat
         state.remove()
 
 
-for command in (status, *switch_commands):
-    migrate.add_command(command)
+migrate.add_command(status)
 
 
 def _check(settings: MigrateSettings, state: State) -> None:
@@ -226,7 +228,6 @@ def _check(settings: MigrateSettings, state: State) -> None:
 def _until_following(settings: MigrateSettings, state: State) -> None:
     progress = CopyProgress()
     try:
-        phases.copy_schema(settings, state)
         with shown(progress):
             phases.copy_rows(settings, state, progress)
         if progress.chunks:

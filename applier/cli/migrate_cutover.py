@@ -270,6 +270,3 @@ def _show(report: SwitchReport, destination: str, *, as_json: bool) -> None:
         click.echo(
             f"clients write to the {destination}; nobody could write for {report.write_downtime_seconds:.3f} s"
         )
-
-
-COMMANDS = (verify, cutover, reverse, rollback)

@@ -48,7 +48,11 @@ def check_migration(
 ) -> Report:
     """By reading only. Raises what PyMySQL raises when a link breaks."""
     general = preflight(
-        source, target, Requirements(gtids="own", verify=True, allow_errant=True, allow_downstream=True)
+        source,
+        target,
+        Requirements(
+            gtids="own", verify=True, allow_errant=True, allow_downstream=True, selection=settings.selection
+        ),
     )
     findings = [one for one in general.findings if not one.name.startswith(NOT_OURS)]
     if any(one.name.startswith("server") and one.level == "failure" for one in findings):

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from applier.migrate.row_text import RowText
 from applier.migrate.state import Chunk
 from applier.verify import expressions as sql
-from applier.verify.definitions import Column, Table, qualified, quoted
+from applier.verify.definitions import Column, Table, TableName, qualified, quoted
 from applier.verify.expressions import KeyValues
 
 NUMBERED = frozenset({"enum", "set"})
@@ -46,6 +46,10 @@ class CopyTable:
     columns: tuple[Column, ...]
     row_bytes: int = 100  # about, to keep chunks small in bytes
     partitions: int = 1
+
+    @property
+    def name(self) -> TableName:
+        return self.table.schema, self.table.name
 
     @property
     def has_key(self) -> bool:
@@ -153,7 +157,7 @@ class Part:
         return chunk, Part(self.table, boundary, self.upper, self.place, cuts=self.cuts + 1)
 
     def as_chunk(self) -> Chunk:
-        return Chunk(self.table.table.schema, self.table.table.name, self.lower, self.upper, self.place)
+        return Chunk(*self.table.name, self.lower, self.upper, self.place)
 
 
 def parts_left(table: CopyTable, copied: Sequence[Chunk]) -> list[Part]:

@@ -14,7 +14,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
@@ -26,6 +26,7 @@ from applier.errors import ApplierError, DataError, Fenced, LinkLost
 from applier.migrate.chunks import Part
 from applier.migrate.load import RowSource, SourceFailed, Writer, WriteSettings
 from applier.migrate.progress import CopyProgress
+from applier.migrate.schema_copy import TableMaker
 from applier.migrate.settings import MigrateSettings
 from applier.migrate.snapshot import CHANGED, SnapshotLost
 from applier.migrate.state import Chunk, State, TableState
@@ -63,12 +64,14 @@ class Copier:
         write: WriteSettings,
         progress: CopyProgress,
         throttle: Throttle,
+        made: TableMaker,
     ) -> None:
         self.progress = progress
         self._settings = settings
         self._state = state
         self._write = write
         self._throttle = throttle
+        self._made = made
         self._tables: dict[TableName, _TableWork] = {}
         self._readers = 0
         self._lock = threading.Lock()
@@ -76,18 +79,17 @@ class Copier:
         self._lost: BaseException | None = None
 
     def run(self, sessions: Sequence[Session], parts: Sequence[Part]) -> None:
-        """Raises SnapshotLost when another snapshot is needed; Fenced, LinkLost and ApplierError."""
+        """In this order. Raises SnapshotLost when another snapshot is needed; Fenced, LinkLost and ApplierError."""
         for part in parts:
-            name = part.table.table.schema, part.table.table.name
-            known = self._tables.setdefault(name, _TableWork(parts=0))
+            known = self._tables.setdefault(part.table.name, _TableWork(parts=0))
             known.parts += 1
-        # The last is taken first: what cannot be cut goes first, then the large ones.
-        work = Work(sorted(parts, key=_urgency))
+        work = Work(reversed(parts))
         self._readers = len(sessions)
         writers = [Writer(self._settings.target, self._write) for _ in sessions]
 
         def cut_off() -> None:
             self.stopping.set()
+            self._made.stop()
             for session in sessions:
                 with contextlib.suppress(OSError, AttributeError):
                     raw_socket(session).shutdown(socket.SHUT_RDWR)
@@ -110,6 +112,7 @@ class Copier:
                 if self.stopping.is_set():
                     return
                 self._throttle.wait()
+                self._made.wait(part.table.name)
                 self._take(work, source, writer, part)
             except SourceFailed as error:
                 if not error.lost and error.cause.args[0] not in CHANGED:
@@ -132,7 +135,7 @@ class Copier:
     # --- one chunk -------------------------------------------------------------------------------------
 
     def _take(self, work: Work[Part], source: RowSource, writer: Writer, part: Part) -> None:
-        table = self._tables[part.table.table.schema, part.table.table.name]
+        table = self._tables[part.table.name]
         chunk = part
         try:
             if part.head:
@@ -251,13 +254,17 @@ class Copier:
             return
         if not table.noted:
             state = TableState.FAILED if table.failed else TableState.COPIED
-            self._state.set_table(part.table.table.schema, part.table.table.name, state)
+            self._state.set_table(*part.table.name, state)
         with self.progress.lock:
             self.progress.tables_done += not table.failed
 
 
-def _urgency(part: Part) -> tuple[bool, int]:
-    return (not part.table.has_key, part.table.table.rows_estimated * part.table.row_bytes)
+def in_order(parts: Iterable[Part]) -> list[Part]:
+    """What cannot be cut goes first, then what is large."""
+    return sorted(
+        parts,
+        key=lambda part: (part.table.has_key, -part.table.table.rows_estimated * part.table.row_bytes),
+    )
 
 
 def _text(value: object) -> str:

@@ -16,16 +16,17 @@ from applier.errors import DataError, Refused, Temporary, UsageError
 from applier.migrate import way_back
 from applier.migrate.accounts import copy_accounts
 from applier.migrate.chunks import CopyTable, copy_table
-from applier.migrate.copy import Copier
+from applier.migrate.copy import Copier, in_order
 from applier.migrate.definitions import Code, Definitions, read_definitions
 from applier.migrate.load import WriteSettings
 from applier.migrate.progress import CopyProgress
 from applier.migrate.resume import prepare_tables, replay_settings
 from applier.migrate.schema_copy import (
+    TableMaker,
     build_indexes,
     create_code,
     create_databases,
-    create_tables,
+    note_tables,
     same_table,
 )
 from applier.migrate.server import Server, opened
@@ -81,7 +82,7 @@ def _forget_cut_over(settings: MigrateSettings) -> None:
 
 
 def copy_schema(settings: MigrateSettings, state: State) -> None:
-    """Databases and tables; whatever is noted as copied stays."""
+    """Databases and tables, without rows; whatever is noted as copied stays."""
     if state.require().phase.reached(Phase.COPY):
         return
     state.set_phase(Phase.SCHEMA)
@@ -90,16 +91,20 @@ def copy_schema(settings: MigrateSettings, state: State) -> None:
         query(source, SETTINGS)
         definitions = read_definitions(source, settings.schemas)
         create_databases(settings, definitions)
-        create_tables(settings, state, definitions, _estimates(source, settings))
+        new = note_tables(settings, state, definitions, _estimates(source, settings))
+        with TableMaker(settings, new) as made:
+            made.wait_for_all()
     finally:
         source.close()
     state.set_phase(Phase.COPY)
 
 
 def copy_rows(settings: MigrateSettings, state: State, progress: CopyProgress) -> None:
-    """All rows, from one snapshot, or from a newer one if that is lost. Raises DataError for chunks that failed."""
-    if state.require().phase is not Phase.COPY:
+    """All rows, from one snapshot, or from a newer one if that is lost; and databases and tables that are not there
+    yet. Raises DataError for chunks that failed."""
+    if state.require().phase.reached(Phase.INDEXES):
         return
+    state.set_phase(Phase.COPY)
     for _ in range(SNAPSHOTS_MAX):
         try:
             _copy_rows(settings, state, progress)
@@ -129,7 +134,8 @@ def _copy_rows(settings: MigrateSettings, state: State, progress: CopyProgress) 
     try:
         definitions = read_definitions(snapshot.control, settings.schemas)
         estimates = _estimates(snapshot.control, settings)
-        create_tables(settings, state, definitions, estimates)
+        create_databases(settings, definitions)
+        new = note_tables(settings, state, definitions, estimates)
         tables = _copy_tables(snapshot.control, settings, estimates)
         held = snapshot.open(
             [one.table for one in tables.values()],
@@ -146,11 +152,17 @@ def _copy_rows(settings: MigrateSettings, state: State, progress: CopyProgress) 
             # Made after the rows, but as they are now: later changes of them are in the log.
             code=[asdict(one) for one in definitions.code],
         )
-        resumed = prepare_tables(settings, state, tables, snapshot.sessions, held.gtid_set)
+        absent = {table.name for table in new}
+        resumed = prepare_tables(settings, state, tables, absent, snapshot.sessions, held.gtid_set)
         _begin_progress(progress, state, resumed.parts)
         write = write_settings(settings)
-        with Throttle(settings, progress) as throttle:
-            Copier(settings, state, write, progress, throttle).run(snapshot.sessions, resumed.parts)
+        parts = in_order(resumed.parts)
+        places = {part.table.name: place for place, part in enumerate(parts)}
+        with (
+            TableMaker(settings, sorted(new, key=lambda table: places.get(table.name, len(parts)))) as made,
+            Throttle(settings, progress) as throttle,
+        ):
+            Copier(settings, state, write, progress, throttle, made).run(snapshot.sessions, parts)
     finally:
         snapshot.close()
 

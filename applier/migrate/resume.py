@@ -18,7 +18,7 @@ GTID set describes it all.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -81,10 +81,12 @@ def prepare_tables(
     settings: MigrateSettings,
     state: State,
     tables: dict[TableName, CopyTable],
+    absent: Set[TableName],
     readers: Sequence[Session],
     gtid_set: str,
 ) -> Resumed:
-    """Makes what is copied show `gtid_set`, the readers' snapshots; gives what is left to copy. Empties the rest.
+    """Makes what is copied show `gtid_set`, the readers' snapshots; gives what is left to copy. Empties the rest,
+    but for tables that are `absent` yet.
 
     Raises LinkLost, DataError and others of our errors."""
     resumed = Resumed()
@@ -108,7 +110,7 @@ def prepare_tables(
     state.set_snapshot(gtid_set)
     compared = [chunk for name, copied in chunks.items() if name not in complete for chunk in copied]
     _compare(settings, state, tables, readers, compared, resumed)
-    _empty(settings, state, tables, complete, resumed)
+    _empty(settings, state, tables, absent, complete, resumed)
     return resumed
 
 
@@ -196,6 +198,7 @@ def _empty(
     settings: MigrateSettings,
     state: State,
     tables: dict[TableName, CopyTable],
+    absent: Set[TableName],
     complete: set[TableName],
     resumed: Resumed,
 ) -> None:
@@ -211,8 +214,8 @@ def _empty(
             copied = chunks[name]
             parts = parts_left(table, copied)
             if not copied:
-                # Usually just made: TRUNCATE would make it again.
-                if query(session, f"SELECT 1 FROM {qualified(table.table)} LIMIT 1"):
+                # Usually it is empty or not even there: TRUNCATE would make it again.
+                if name not in absent and query(session, f"SELECT 1 FROM {qualified(table.table)} LIMIT 1"):
                     query(session, f"TRUNCATE TABLE {qualified(table.table)}")
             else:
                 for part in parts:

@@ -10,7 +10,9 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Final, Self
 
 import pymysql
 
@@ -81,20 +83,29 @@ def create_databases(settings: MigrateSettings, definitions: Definitions) -> Non
                     raise
 
 
-def create_tables(
+@dataclass(frozen=True, slots=True)
+class NewTable:
+    """To be made; `replaces`: another one of that name is dropped first."""
+
+    name: TableName
+    statement: str
+    replaces: bool
+
+
+def note_tables(
     settings: MigrateSettings,
     state: State,
     definitions: Definitions,
     estimates: dict[TableName, tuple[int, int]],
-) -> None:
-    """Tables that the migration does not know yet, or knows otherwise, are dropped and made, and noted as pending.
-    Likewise those that are noted and not there: a process was killed between the two."""
+) -> list[NewTable]:
+    """Notes tables that the migration does not know yet, or knows otherwise, as pending, and drops those that are
+    gone. Gives what is to be made: also what is noted and not there, as a process was killed between the two."""
     known = {table.name: table for table in state.tables()}
     for gone in set(known) - set(definitions.tables):
         _drop(settings, gone)
         state.remove_table(*gone)
     there = _tables_there(settings)
-    wanted = []
+    wanted, noted = [], []
     for name, statement in definitions.tables.items():
         before = known.get(name)
         if before is not None:
@@ -103,29 +114,71 @@ def create_tables(
             state.remove_table(*name)
         rows, size = estimates.get(name, (0, 0))
         split = split_create(statement, defer=settings.defer_indexes, small=is_small(rows, size))
-        wanted.append((name, split.now, split.later, statement, rows, size))
+        wanted.append(NewTable(name, split.now, replaces=name in there))
+        noted.append(TableProgress(*name, TableState.PENDING, statement, split.later, rows, size))
     # Noted first: what is on the target and not noted would not be ours to drop.
-    state.put_tables(
-        [
-            TableProgress(*name, TableState.PENDING, statement, later, rows, size)
-            for name, _, later, statement, rows, size in wanted
-        ]
-    )
-    work = Work(wanted)
+    state.put_tables(noted)
+    return wanted
 
-    def worker() -> None:
-        with ddl_session(settings) as session:
-            while (one := work.take()) is not None:
+
+class TableMaker:
+    """Makes tables, in this order, in sessions of its own while the first of them are being filled: a CREATE TABLE
+    waits for the disk most of its time (5 to 13 ms, measured, in however many sessions). A context manager.
+
+    `wait` raises DataError when the target refuses one of them, LinkLost.
+    """
+
+    def __init__(self, settings: MigrateSettings, tables: Sequence[NewTable]) -> None:
+        self._settings = settings
+        self._made: dict[TableName, Future[None]] = {table.name: Future() for table in tables}
+        self._work = Work(reversed(tables))
+        self._thread = threading.Thread(target=self._run, name="table-maker", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *ignored: object) -> None:
+        self.stop()
+        self._thread.join()
+
+    def wait(self, name: TableName) -> None:
+        """Until the table is there."""
+        if name in self._made:
+            self._made[name].result()
+
+    def wait_for_all(self) -> None:
+        """Until every table is there."""
+        for name in self._made:
+            self.wait(name)
+
+    def stop(self) -> None:
+        """Make no more; who waits gets an error."""
+        self._work.fail(Stopped("tables are not made any more"))
+
+    def _run(self) -> None:
+        try:
+            self._work.run([self._make] * min(self._settings.threads, len(self._made)), lambda: None)
+        except BaseException as error:  # noqa: BLE001 - raised again by `wait`
+            for made in self._made.values():
+                if not made.done():
+                    made.set_exception(error)
+
+    def _make(self) -> None:
+        with ddl_session(self._settings) as session:
+            while (table := self._work.take()) is not None:
                 try:
-                    (schema, table), now, *_ = one
-                    query(session, f"USE {quoted(schema)}")
-                    if (schema, table) in there:
-                        query(session, f"DROP TABLE IF EXISTS {quoted(table)}")
-                    query(session, now)
+                    query(session, f"USE {quoted(table.name[0])}")
+                    if table.replaces:
+                        query(session, f"DROP TABLE IF EXISTS {quoted(table.name[1])}")
+                    query(session, table.statement)
+                    self._made[table.name].set_result(None)
                 finally:
-                    work.done()
+                    self._work.done()
 
-    work.run([worker] * min(settings.threads, len(wanted)), lambda: None)
+
+class Stopped(Exception):
+    """Somebody else failed first."""
 
 
 def _tables_there(settings: MigrateSettings) -> set[TableName]:

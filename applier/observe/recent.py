@@ -8,16 +8,11 @@ from collections import Counter, deque
 from dataclasses import replace
 from typing import Final
 
+from applier.observe.log_fields import fields_of
 from applier.observe.status import LogEvent
 
 KEPT: Final = 50
 FIELD_CHARACTERS_MAX: Final = 500
-STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-
-
-def fields_of(record: logging.LogRecord) -> dict[str, object]:
-    """What was given as `extra`."""
-    return {name: value for name, value in vars(record).items() if name not in STANDARD}
 
 
 class RecentEvents(logging.Handler):

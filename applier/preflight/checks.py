@@ -11,7 +11,7 @@ from applier.connection import Connection
 from applier.preflight import gtids, privileges, schema, server_settings
 from applier.preflight.facts import NOT_TO_BE_SEEN, Requirements, Situation, read_server
 from applier.preflight.findings import Finding, Level, Report, warning
-from applier.verify.definitions import Selection, read_tables
+from applier.verify.definitions import read_tables
 from applier.verify.position import progress, union
 
 Check = Callable[[Situation], Iterable[Finding]]
@@ -73,8 +73,8 @@ def preflight(
         source_executed=_set(str(source_executed)),
         target_executed=applied if requirements.gtids == "kept" else union(applied, told),
         target_progress=told,
-        source_tables=read_tables(source, Selection()),
-        target_tables=read_tables(target, Selection()),
+        source_tables=read_tables(source, requirements.selection),
+        target_tables=read_tables(target, requirements.selection),
     )
     findings = [finding for check in CHECKS for finding in _run(check, situation)]
     return Report((*kinds, *findings))

@@ -12,7 +12,7 @@ import pymysql
 from applier.address import Role
 from applier.connection import Connection
 from applier.preflight.grants import Grants, read_grants
-from applier.verify.definitions import Session, Table, TableName, query
+from applier.verify.definitions import Selection, Session, Table, TableName, query
 
 GtidUse = Literal["kept", "purged", "own"]
 
@@ -28,7 +28,8 @@ class Requirements:
     binary log and their GTIDs are added with gtid_purged; *own*, the target makes its own (for the
     last two progress rows tell what is applied). `allow_errant`, `allow_downstream`: a
     warning instead of a failure. `verify`: the data will be compared, so both accounts need SELECT. `received`:
-    GTIDs that the source need not have any more, beside those that the target has.
+    GTIDs that the source need not have any more, beside those that the target has. `selection`: the tables that
+    matter.
     """
 
     gtids: GtidUse = "kept"
@@ -36,6 +37,7 @@ class Requirements:
     allow_errant: bool = False
     allow_downstream: bool = False
     received: str = ""
+    selection: Selection = Selection()
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,12 +159,16 @@ def reading(it: Situation) -> Iterable[Finding]:
 def _on_data(
     server: Server, it: Situation, privileges: Sequence[str], label: str, level: Level
 ) -> Iterable[Finding]:
-    """The privileges on everything, or at least on every table that either side shows us."""
+    """The privileges on everything, on the schemas asked for, or at least on every table that either side shows us."""
     name = f"privileges.{server.role}.{label}"
     wanted = ", ".join(privileges)
     grants = server.grants
     if not grants.lacking(privileges):
         yield ok(name, f"{wanted} on everything")
+        return
+    schemas_asked = it.requirements.selection.schemas
+    if schemas_asked and not any(grants.lacking(privileges, schema) for schema in schemas_asked):
+        yield ok(name, f"{wanted} on {', '.join(schemas_asked)}")
         return
     tables = sorted({*it.source_tables, *it.target_tables})
     bare = [table for table in tables if not all(grants.holds(privilege, *table) for privilege in privileges)]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from applier.preflight.facts import Situation
 from applier.preflight.findings import Finding, failure, ok, warning
-from applier.verify.definitions import HIDDEN_SCHEMAS, Column, Table
+from applier.verify.definitions import Column, Table
 
 SHOWN_MAX = 10
 
@@ -95,10 +95,11 @@ def keyless(it: Situation) -> Iterable[Finding]:
 
 def engines(it: Situation) -> Iterable[Finding]:
     """A table without transactions keeps what a rolled back group has written."""
-    hidden = ", ".join(f"'{schema}'" for schema in HIDDEN_SCHEMAS)
+    condition, arguments = it.requirements.selection.condition("table_schema", "table_name")
     rows = it.source.query(
         "SELECT table_schema, table_name, engine FROM information_schema.tables"
-        f" WHERE table_type = 'BASE TABLE' AND engine <> 'InnoDB' AND table_schema NOT IN ({hidden})"
+        f" WHERE table_type = 'BASE TABLE' AND engine <> 'InnoDB' AND {condition}",
+        *arguments,
     )
     if rows:
         names = [f"{schema}.{table} ({engine})" for schema, table, engine in rows]

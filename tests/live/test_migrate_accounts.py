@@ -169,6 +169,24 @@ def test_tables_that_the_account_cannot_see_are_not_left_behind(source: Server, 
     assert "migrate.source.shop" in [finding.name for finding in report.failures]
 
 
+def test_only_the_schemas_to_migrate_are_looked_at(source: Server, target: Server) -> None:
+    run_all(
+        source,
+        (
+            "CREATE DATABASE shop",
+            "CREATE DATABASE archive",
+            "CREATE TABLE archive.keyless (id INT)",
+            "CREATE TABLE archive.files (id INT) ENGINE = MyISAM",
+        ),
+    )
+    settings = migration(source, target)
+    grants = ("REPLICATION SLAVE, REPLICATION CLIENT, RELOAD ON *.*", "SELECT ON shop.*", "UPDATE ON archive.*")
+    with account(source, settings, "source", *grants) as wanted, State(wanted.target, wanted.name) as state:
+        report = make_plan(wanted, state).report
+    assert "archive" not in str(report.findings)
+    assert "privileges.source.SELECT" not in [finding.name for finding in report.failures]
+
+
 @contextlib.contextmanager
 def copying(settings: MigrateSettings) -> Iterator[CopyProgress]:
     """A copy that goes on in a thread; it has ended well when the block has."""

@@ -12,7 +12,7 @@ import pymysql
 import pytest
 
 from applier.connection import Connection
-from applier.errors import Fenced, LinkLost
+from applier.errors import DataError, Fenced, LinkLost
 from applier.migrate import phases
 from applier.migrate.copy import Copier
 from applier.migrate.progress import CopyProgress
@@ -149,9 +149,18 @@ def test_ddl_between_two_runs_makes_its_table_be_copied_again(
     assert_same(settings)
 
 
+def copy_rows(settings: MigrateSettings, state: State) -> None:
+    phases.copy_rows(settings, state, CopyProgress())
+
+
+@pytest.mark.parametrize("phase", [phases.copy_schema, copy_rows])
 @pytest.mark.parametrize("created", [0, 2])
 def test_killed_between_noting_tables_and_creating_them(
-    shop: Server, target: Server, monkeypatch: pytest.MonkeyPatch, created: int
+    shop: Server,
+    target: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    created: int,
+    phase: Callable[[MigrateSettings, State], None],
 ) -> None:
     settings = migration(shop, target, threads=1)
     left = [created]
@@ -167,13 +176,30 @@ def test_killed_between_noting_tables_and_creating_them(
         patched.setattr("applier.migrate.schema_copy.query", one_more)
         phases.begin(settings, state)
         with pytest.raises(Killed):
-            phases.copy_schema(settings, state)
+            phase(settings, state)
         assert {table.table for table in state.tables()} == {*TABLES, "keyless"}, "all are noted"
     there = target.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = 'shop'")
     assert len(there) == created
-    with State(settings.target) as state:
+    resumed(settings)
+    caught_up(settings)
+    assert_same(settings)
+
+
+def test_a_definition_that_the_target_refuses_ends_the_copy_with_its_words(
+    shop: Server, target: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = migration(shop, target, threads=1)
+
+    def refused(session: Connection[Any], statement: str, arguments: Sequence[object] = ()) -> list[Record]:
+        changed = statement.startswith("CREATE TABLE `small`")
+        return query(session, statement.replace("int", "innt") if changed else statement, arguments)
+
+    with monkeypatch.context() as patched, State(settings.target) as state:
+        patched.setattr("applier.migrate.schema_copy.query", refused)
         phases.begin(settings, state)
-        phases.copy_schema(settings, state)
+        with pytest.raises(DataError, match=r"the target refused a definition.*innt"):
+            phases.copy_rows(settings, state, CopyProgress())
+    assert target.execute("SELECT COUNT(*) FROM shop.large") != ((0,),), "larger tables go first"
     resumed(settings)
     caught_up(settings)
     assert_same(settings)

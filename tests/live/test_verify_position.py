@@ -119,9 +119,11 @@ def kept_moving(follower: Follower, change: str) -> Iterator[None]:
 
     thread = threading.Thread(target=run)
     thread.start()
-    yield
-    stop.set()
-    thread.join()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 @pytest.fixture
