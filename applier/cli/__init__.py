@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from importlib.metadata import version
 from typing import Final
 
 import click
@@ -39,7 +38,7 @@ COMMANDS: Final = (
     modules={name: f"applier.cli.{name}" for name in COMMANDS},
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
 )
-@click.version_option(version("applier"), prog_name="applier")
+@click.version_option(package_name="applier", prog_name="applier")
 @configuration_option
 @environment_option(
     "--log-level",

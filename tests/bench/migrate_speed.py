@@ -156,10 +156,13 @@ def main() -> None:
             rows = max(1, int(arguments.rows * data.share)) // data.tables
             prepare(source, data, rows)
             for number in range(arguments.rounds):
-                measure(source, target, f"{name} {number + 1}", rows * data.tables, arguments)
+                measure(source, target, name, number, rows * data.tables, arguments)
 
 
-def measure(source: Server, target: Server, title: str, rows: int, arguments: argparse.Namespace) -> None:
+def measure(
+    source: Server, target: Server, data: str, number: int, rows: int, arguments: argparse.Namespace
+) -> None:
+    """One round of all tools; another one begins each time."""
     threads, folder = arguments.threads, arguments.mydumper
     tools: dict[str, Callable[[], None]] = {
         "applier migrate": lambda: ours(source, target, threads, binlog=True),
@@ -168,9 +171,9 @@ def measure(source: Server, target: Server, title: str, rows: int, arguments: ar
         "applier migrate, no binlog": lambda: ours(source, target, threads, binlog=False),
         "mydumper, myloader, no binlog": lambda: mydumper(source, target, threads, folder, binlog=False),
     }
-    for name, run in tools.items():
-        if not any(word in name for word in arguments.tools.split(",")):
-            continue
+    names = [name for name in tools if any(word in name for word in arguments.tools.split(","))]
+    for name in rotated(names, number):
+        run = tools[name]
         clean(target)
         began = time.monotonic()
         run()
@@ -182,10 +185,15 @@ def measure(source: Server, target: Server, title: str, rows: int, arguments: ar
         )
         state = "identical" if report.identical else "DIFFERENT"
         print(
-            f"{title:<11} {name:<30} {seconds:7.1f} s  {rows / seconds:10,.0f} rows/s  {state}, compared in"
+            f"{data:<8} {number + 1:<2} {name:<30} {seconds:7.1f} s  {rows / seconds:10,.0f} rows/s  {state}, compared in"
             f" {report.seconds:.1f} s",
             flush=True,
         )
+
+
+def rotated(names: list[str], places: int) -> list[str]:
+    places %= len(names)
+    return names[places:] + names[:places]
 
 
 if __name__ == "__main__":

@@ -180,7 +180,11 @@ def test_only_the_schemas_to_migrate_are_looked_at(source: Server, target: Serve
         ),
     )
     settings = migration(source, target)
-    grants = ("REPLICATION SLAVE, REPLICATION CLIENT, RELOAD ON *.*", "SELECT ON shop.*", "UPDATE ON archive.*")
+    grants = (
+        "REPLICATION SLAVE, REPLICATION CLIENT, RELOAD ON *.*",
+        "SELECT ON shop.*",
+        "UPDATE ON archive.*",
+    )
     with account(source, settings, "source", *grants) as wanted, State(wanted.target, wanted.name) as state:
         report = make_plan(wanted, state).report
     assert "archive" not in str(report.findings)
