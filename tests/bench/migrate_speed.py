@@ -185,8 +185,8 @@ def measure(
         )
         state = "identical" if report.identical else "DIFFERENT"
         print(
-            f"{data:<8} {number + 1:<2} {name:<30} {seconds:7.1f} s  {rows / seconds:10,.0f} rows/s  {state}, compared in"
-            f" {report.seconds:.1f} s",
+            f"{data:<8} {number + 1:<2} {name:<30} {seconds:7.1f} s  {rows / seconds:10,.0f} rows/s  {state},"
+            f" compared in {report.seconds:.1f} s",
             flush=True,
         )
 
