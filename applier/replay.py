@@ -194,7 +194,9 @@ class Replay:
             with _connected(address) as source:
                 if settings.check:
                     wanted = Requirements(
-                        gtids=settings.pipeline.gtid_mode.value, received=one_line(received)
+                        gtids=settings.pipeline.gtid_mode.value,
+                        received=one_line(received),
+                        channel=settings.channel,
                     )
                     report = preflight(source, target, wanted)
                     for finding in report.warnings:

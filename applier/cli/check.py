@@ -32,6 +32,9 @@ STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILURE: "bold red"}
     default="kept",
     help="What becomes of the source's GTIDs: kept one by one, added by gtid_purged, or the target's own.",
 )
+@click.option(
+    "--channel", default="applier", help="Name of the replication on the target, as `run` will have it."
+)
 @click.option("--verify", is_flag=True, help="The data will be compared: SELECT is required too.")
 @click.option("--allow-errant", is_flag=True, help="The target may have transactions of its own.")
 @click.option("--allow-downstream", is_flag=True, help="The target may have replicas, whatever they miss.")
@@ -43,6 +46,7 @@ def check(
     source: ServerAddress,
     target: ServerAddress,
     gtids: GtidUse,
+    channel: str,
     verify: bool,
     allow_errant: bool,
     allow_downstream: bool,
@@ -53,7 +57,11 @@ def check(
     Each finding is ok, a warning or a failure, with the statement that mends it. Exit code 0 when there is no
     failure, 3 when there is one."""
     requirements = Requirements(
-        gtids=gtids, verify=verify, allow_errant=allow_errant, allow_downstream=allow_downstream
+        gtids=gtids,
+        channel=channel,
+        verify=verify,
+        allow_errant=allow_errant,
+        allow_downstream=allow_downstream,
     )
     with (
         contextlib.closing(connect(source, read_timeout_seconds=READ_TIMEOUT_SECONDS)) as source_connection,

@@ -14,8 +14,8 @@ import pymysql
 from applier.address import ServerAddress
 from applier.connection import connect, error_code, error_message
 from applier.errors import DataError, LinkLost, Refused
-from applier.migrate.lock_circle import CircleBreaker
 from applier.verify.definitions import Selection, Session, query, quoted, text_of
+from applier.verify.lock_circle import CircleBreaker
 from applier.verify.position import executed
 
 log = logging.getLogger(__name__)

@@ -29,8 +29,8 @@ import pymysql
 from applier.address import ServerAddress
 from applier.connection import read_ok, send_command
 from applier.errors import PreflightFailed
-from applier.migrate.lock_circle import CircleBreaker
 from applier.verify.definitions import Session, Table, qualified, query
+from applier.verify.lock_circle import CircleBreaker
 from applier.verify.position import executed, release
 from applier.verify.sessions import open_session
 

@@ -25,6 +25,7 @@ CHECKS: tuple[Check, ...] = (
     gtids.purged,
     gtids.applied_otherwise,
     gtids.missing,
+    gtids.chained,
     privileges.source_privileges,
     privileges.target_apply,
     privileges.target_progress,

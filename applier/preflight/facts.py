@@ -29,7 +29,7 @@ class Requirements:
     last two progress rows tell what is applied). `allow_errant`, `allow_downstream`: a
     warning instead of a failure. `verify`: the data will be compared, so both accounts need SELECT. `received`:
     GTIDs that the source need not have any more, beside those that the target has. `selection`: the tables that
-    matter.
+    matter. `channel`: of the progress row.
     """
 
     gtids: GtidUse = "kept"
@@ -38,6 +38,7 @@ class Requirements:
     allow_downstream: bool = False
     received: str = ""
     selection: Selection = Selection()
+    channel: str = "applier"
 
 
 @dataclass(frozen=True, slots=True)

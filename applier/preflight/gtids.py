@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from applier.preflight.facts import Server, Situation
 from applier.preflight.findings import Finding, failure, ok, warning
+from applier.verify.position import channels
 
 SHOWN_CHARACTERS_MAX = 300
 
@@ -97,3 +98,16 @@ def _short(gtid_set: str) -> str:
     if len(gtid_set) <= SHOWN_CHARACTERS_MAX:
         return gtid_set
     return f"{gtid_set[:SHOWN_CHARACTERS_MAX]}… ({len(gtid_set)} characters)"
+
+
+def chained(it: Situation) -> Iterable[Finding]:
+    """The progress rows of an applier that writes into the source come with its log, into the table that ours is in."""
+    if it.requirements.gtids == "kept" or it.requirements.channel not in channels(it.source.session):
+        yield ok("gtids.chained", "no progress row of the source is in the way of ours")
+        return
+    yield failure(
+        "gtids.chained",
+        f"an applier writes into the source, or did, and its progress row has the channel {it.requirements.channel!r} "
+        "too: replayed here, it would take the place of our own",
+        "--channel with another name, one for each applier of a chain",
+    )

@@ -1,4 +1,4 @@
-"""Definitions as text: tables as SHOW CREATE TABLE tells them, and views, routines, triggers and events."""
+"""Definitions as text: tables as SHOW CREATE TABLE tells them; databases, views, routines, triggers and events."""
 
 from __future__ import annotations
 
@@ -17,40 +17,68 @@ def create_table(connection: Session, table: Table) -> str:
     return _AUTO_INCREMENT.sub(r"\1", text_of(statement))
 
 
-# kind, SELECT of schema, name, definition; its schema column
+# kind, schema column, name, what makes its definition, table of information_schema. NULLs are left out of the last.
+# Not an event's status: it is disabled on a target until cut-over.
 _OTHERS = (
     (
+        "database",
+        "schema_name",
+        "''",
+        "default_character_set_name, default_collation_name",
+        "schemata",
+    ),
+    (
         "view",
-        "SELECT table_schema, table_name, view_definition FROM information_schema.views",
         "table_schema",
+        "table_name",
+        "view_definition, check_option, security_type, definer",
+        "views",
     ),
     (
         "routine",
-        "SELECT routine_schema, CONCAT(routine_type, ' ', routine_name), routine_definition"
-        " FROM information_schema.routines",
         "routine_schema",
+        "CONCAT(routine_type, ' ', routine_name)",
+        "routine_definition, is_deterministic, sql_data_access, security_type, definer, sql_mode, routine_comment",
+        "routines",
+    ),
+    (
+        "parameter",
+        "specific_schema",
+        "CONCAT(routine_type, ' ', specific_name, ' #', ordinal_position)",  # 0 is what a function returns
+        "parameter_mode, parameter_name, dtd_identifier, character_set_name, collation_name",
+        "parameters",
     ),
     (
         "trigger",
-        "SELECT trigger_schema, trigger_name, CONCAT_WS(' ', action_timing, event_manipulation,"
-        " event_object_table, action_order, action_statement) FROM information_schema.triggers",
         "trigger_schema",
+        "trigger_name",
+        "action_timing, event_manipulation, event_object_table, action_order, action_statement, definer, sql_mode",
+        "triggers",
     ),
     (
         "event",
-        "SELECT event_schema, event_name, event_definition FROM information_schema.events",
         "event_schema",
+        "event_name",
+        "event_definition, event_type, execute_at, interval_value, interval_field, starts, ends, on_completion,"
+        " time_zone, definer, sql_mode, event_comment",
+        "events",
     ),
 )
 
 
 def read_others(connection: Session, selection: Selection) -> dict[tuple[str, str, str], str]:
-    """Definitions of views, routines, triggers and events by kind, schema and name."""
+    """What there is beside tables: definitions by kind, schema and name."""
     found: dict[tuple[str, str, str], str] = {}
-    for kind, statement, schema_column in _OTHERS:
+    for kind, schema_column, name_expression, definition, table in _OTHERS:
         condition, arguments = selection.condition(schema_column)
-        for schema, name, definition in query(connection, f"{statement} WHERE {condition}", arguments):
-            found[kind, schema, text_of(name)] = text_of(definition or "")
+        rows = query(
+            connection,
+            f"SELECT {schema_column}, {name_expression}, CONCAT_WS('\n', {definition})"
+            f" FROM information_schema.{table} WHERE {condition}",
+            arguments,
+        )
+        for schema, name, text in rows:
+            found[kind, text_of(schema), text_of(name)] = text_of(text or "")
     return found
 
 

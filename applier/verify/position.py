@@ -14,14 +14,16 @@ import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 import pymysql
 
+from applier.address import ServerAddress
 from applier.errors import NotComparable
 from applier.verify.definitions import OWN_SCHEMA, Session, query
+from applier.verify.lock_circle import CircleBreaker
 
 OPEN_ATTEMPTS_MAX = 40
 OPEN_PAUSE_SECONDS = 0.005
@@ -97,14 +99,22 @@ def executed(session: Session) -> str:
 
 def progress(session: Session, channel: str | None = None) -> str:
     """What the applier's progress rows tell: GTIDs of sources that are applied here, perhaps under others."""
-    condition, arguments = ("", ()) if channel is None else (" WHERE channel = %s", (channel,))
+    return union(*(told for name, told in _progress_rows(session) if channel in (None, name)))
+
+
+def channels(session: Session) -> set[str]:
+    """Those that have progress rows on this server."""
+    return {name for name, _ in _progress_rows(session)}
+
+
+def _progress_rows(session: Session) -> list[tuple[str, str]]:
     try:
-        rows = query(session, f"SELECT executed FROM {OWN_SCHEMA}.progress{condition}", arguments)
+        rows = query(session, f"SELECT channel, executed FROM {OWN_SCHEMA}.progress")
     except pymysql.MySQLError as error:
         if error.args[0] not in NO_PROGRESS:
             raise
-        return ""
-    return union(*(str(gtid_set) for (gtid_set,) in rows))
+        return []
+    return [(str(channel), str(executed)) for channel, executed in rows]
 
 
 def union(*gtid_sets: str) -> str:
@@ -147,11 +157,13 @@ def open_snapshots(
 
 
 @contextmanager
-def commits_held(control: Session) -> Iterator[None]:
+def commits_held(source: ServerAddress, control: Session) -> Iterator[None]:
     """No commits on this server meanwhile. Raises NotComparable when the lock is not to be had."""
     try:
         query(control, f"SET SESSION lock_wait_timeout = {LOCK_WAIT_SECONDS}")
-        query(control, "FLUSH TABLES WITH READ LOCK")
+        number = int(control.thread_id())  # type: ignore[no-untyped-call]
+        with closing(CircleBreaker(source, number)) as breaker:
+            breaker.run(lambda: query(control, "FLUSH TABLES WITH READ LOCK"), LOCK_WAIT_SECONDS)
     except pymysql.MySQLError as error:
         raise NotComparable(detail=f"the source could not be locked: {error.args[-1]}") from error
     try:
@@ -164,6 +176,7 @@ def commits_held(control: Session) -> Iterator[None]:
 class Sides:
     """The sessions of a comparison: one of each side to ask with, the others to read with."""
 
+    source: ServerAddress
     source_control: Session
     target_control: Session
     sources: Sequence[Session]
@@ -199,7 +212,7 @@ def same_position(
         return found
     sides.release()
     _await(sides, position, executed(sides.source_control), deadline)
-    with commits_held(sides.source_control):
+    with commits_held(sides.source, sides.source_control):
         # Nothing new comes in, so the target comes to rest at the source's position.
         return _attempt(sides, position, deadline)
 

@@ -154,7 +154,8 @@ class _Comparison:
         self.tallies = {name: Tally() for name in self.names}
         comparable = [self._definition(name, ours.get(name), theirs.get(name)) for name in self.names]
         tables = sorted((table for table in comparable if table), key=lambda table: table.rows_estimated)
-        if self.options.others:
+        tables_only = selection.tables and not selection.schemas
+        if self.options.others and not tables_only:
             self.warnings += self._others()
         self.progress.started(len(tables), sum(table.rows_estimated for table in tables))
         return [Part(table, head=True) for table in tables]
@@ -192,7 +193,8 @@ class _Comparison:
             one, other = ours.get((kind, schema, name)), theirs.get((kind, schema, name))
             if one != other:
                 state = "missing on the target" if other is None else "extra on the target"
-                yield f"{kind} {schema}.{name}: {'different' if one is not None is not other else state}"
+                shown = f"{kind} {schema}.{name}" if name else f"{kind} {schema}"
+                yield f"{shown}: {'different' if one is not None is not other else state}"
 
     # --- rows ------------------------------------------------------------------------------------------
 

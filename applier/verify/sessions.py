@@ -58,6 +58,7 @@ def open_sides(source: ServerAddress, target: ServerAddress, connections: int) -
 
     try:
         yield Sides(
+            source,
             one(source),
             one(target),
             [one(source) for _ in range(connections)],

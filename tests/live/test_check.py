@@ -347,3 +347,14 @@ def test_a_broken_link_is_not_taken_for_a_missing_privilege(pair: Pair) -> None:
         pair.target.execute(f"KILL {_session_id(target)}")
         with pytest.raises(pymysql.err.OperationalError):
             preflight(source, target)
+
+
+def test_a_chain_of_appliers_needs_a_channel_for_each(pair: Pair) -> None:
+    columns = "channel, owner, executed, file, position"
+    progress = f"INSERT INTO applier.progress ({columns}) VALUES ('applier', 1, '', '', 0)"
+    quietly(pair.source, *checkpoint.CREATE, progress)
+    assert pair.finding("gtids.chained", gtids="kept").level is Level.OK
+    assert pair.finding("gtids.chained", gtids="own", channel="second").level is Level.OK
+    found = pair.finding("gtids.chained", gtids="own")
+    assert found.level is Level.FAILURE
+    assert "--channel" in found.remedy

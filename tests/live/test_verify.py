@@ -326,13 +326,64 @@ def test_the_next_auto_increment_value_is_no_difference(pair: Pair) -> None:
     assert pair.verify().identical
 
 
-def test_a_changed_view_is_a_warning(pair: Pair) -> None:
+# statement on the source, on the target, what the warning names
+OTHERS: dict[str, tuple[str, str, str]] = {
+    "view": ("CREATE VIEW w AS SELECT 1 AS a", "CREATE VIEW w AS SELECT 2 AS a", "view v.w: different"),
+    "view's security": (
+        "CREATE SQL SECURITY INVOKER VIEW w AS SELECT 1 AS a",
+        "CREATE VIEW w AS SELECT 1 AS a",
+        "view v.w: different",
+    ),
+    "parameter": (
+        "CREATE PROCEDURE p(a INT) SELECT 1",
+        "CREATE PROCEDURE p(a BIGINT) SELECT 1",
+        "parameter v.PROCEDURE p #1: different",
+    ),
+    "what a function returns": (
+        "CREATE FUNCTION f() RETURNS INT NO SQL RETURN 1",
+        "CREATE FUNCTION f() RETURNS CHAR(9) NO SQL RETURN 1",
+        "parameter v.FUNCTION f #0: different",
+    ),
+    "routine's rights": (
+        "CREATE DEFINER = a@b PROCEDURE p() SELECT 1",
+        "CREATE DEFINER = a@c PROCEDURE p() SELECT 1",
+        "routine v.PROCEDURE p: different",
+    ),
+    "trigger": (
+        "CREATE TRIGGER g BEFORE INSERT ON t FOR EACH ROW SET @a = 1",
+        "CREATE TRIGGER g BEFORE UPDATE ON t FOR EACH ROW SET @a = 1",
+        "trigger v.g: different",
+    ),
+    "event's schedule": (
+        "CREATE EVENT e ON SCHEDULE EVERY 1 HOUR STARTS '2030-01-01' DO SELECT 1",
+        "CREATE EVENT e ON SCHEDULE EVERY 2 HOUR STARTS '2030-01-01' DO SELECT 1",
+        "event v.e: different",
+    ),
+    "default character set": (
+        "ALTER DATABASE v CHARACTER SET latin1",
+        "ALTER DATABASE v CHARACTER SET utf8mb4",
+        "database v: different",
+    ),
+}
+
+
+@pytest.mark.parametrize(("ours", "theirs", "warning"), OTHERS.values(), ids=OTHERS)
+def test_what_is_no_table_and_differs_is_a_warning(pair: Pair, ours: str, theirs: str, warning: str) -> None:
     pair.both("CREATE TABLE t (id INT PRIMARY KEY)")
-    pair.on(pair.source, "CREATE VIEW w AS SELECT 1 AS a")
-    pair.on(pair.target, "CREATE VIEW w AS SELECT 2 AS a")
+    pair.on(pair.source, ours)
+    pair.on(pair.target, theirs)
     report = pair.verify()
     assert report.identical
-    assert list(report.warnings) == ["view v.w: different"]
+    assert list(report.warnings) == [warning]
+    assert pair.verify(selection=Selection(tables=(("v", "t"),))).warnings == ()
+
+
+def test_an_event_that_is_disabled_until_cutover_is_no_difference(pair: Pair) -> None:
+    pair.both(
+        "CREATE TABLE t (id INT)", "CREATE EVENT e ON SCHEDULE EVERY 1 HOUR STARTS '2030-01-01' DO SELECT 1"
+    )
+    pair.on(pair.target, "ALTER EVENT e DISABLE")
+    assert pair.verify().warnings == ()
 
 
 def test_only_the_tables_named_are_compared(pair: Pair) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from applier.errors import NotComparable, UsageError
 from applier.sandbox import Server
 from applier.target import checkpoint
 from applier.verify import position, recheck
+from applier.verify.definitions import query
+from applier.verify.sessions import open_session
 from tests.verifying import Pair, found_rows, verify_by_command
 from tests.waiting import wait_until
 
@@ -141,6 +144,33 @@ def test_a_lock_gives_a_moving_pair_one_position(moving: Pair) -> None:
     report = moving.verify(allow_lock=True)
     assert report.identical
     assert report.exact
+
+
+def test_the_lock_lets_transactions_end_that_others_wait_for(follower: Follower) -> None:
+    """Their next statement waits for the lock, which waits for those that wait for their rows."""
+    pair = follower.pair
+    address = pair.addresses[0]
+
+    def hold() -> None:
+        with closing(open_session(address)) as control, position.commits_held(address, control):
+            pass
+
+    with (
+        closing(pair.source.connect()) as one,
+        closing(pair.source.connect()) as other,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        query(one, "BEGIN")
+        query(one, "UPDATE v.t SET n = 1 WHERE id = 1")
+        waiting = threads.submit(query, other, "UPDATE v.t SET n = n + 1 WHERE id = 1")
+        wait_until(lambda: pair.source.execute("SELECT 1 FROM performance_schema.data_lock_waits"))
+        holding = threads.submit(hold)
+        statement = "SELECT 1 FROM performance_schema.processlist WHERE info LIKE 'FLUSH TABLES%'"
+        wait_until(lambda: pair.source.execute(statement))
+        query(one, "UPDATE v.t SET n = 1 WHERE id = 2")
+        query(one, "COMMIT")
+        waiting.result(30)
+        holding.result(30)
 
 
 def test_a_true_difference_of_a_moving_pair_is_found_at_one_position(moving: Pair) -> None:
