@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,19 @@ from applier.verify.report import Difference, Kind, TableReport
 from applier.verify.sessions import Pair, read
 
 Digests = dict[KeyValues, str]
-Surplus = dict[str, int]  # digest of a row: how much more often the source has it than the target
+
+
+@dataclass(frozen=True, slots=True)
+class Surplus:
+    """Of a table without a key. `rows`: how much more often the source has the row with a digest than the target;
+    not `complete`: there are more."""
+
+    rows: dict[str, int]
+    complete: bool = True
+
+    @property
+    def total(self) -> int:
+        return sum(map(abs, self.rows.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +57,9 @@ ROWS_FETCHED_CHUNKS_MAX = 2
 # The servers tell first in which of so many buckets, by a hash of the key, rows of a chunk differ. While writes go on
 # nearly every chunk has a few such rows, and to fetch all the others takes longer than it took to compare them.
 BUCKETS = 1021
+# A table without a key is one chunk: of the buckets that differ as many are looked into as have so many rows, at least
+# one. A row takes some 250 bytes here.
+KEYLESS_ROWS_FETCHED_MAX = 500_000
 # Rows that differ and are read again one by one in the next round; a part with more is read again whole.
 KEYS_REREAD_MAX = 500
 DIGESTS_SHOWN_MAX = 20
@@ -121,12 +137,13 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """Count and checksum of a part on both sides, as a whole or bucket by bucket; `unequal` are those that differ."""
+    """Count and checksum of a part on both sides, as a whole or bucket by bucket. `unequal`: those that differ, and
+    how many rows they have on the side that has more."""
 
     rows_source: int
     rows_target: int
     buckets: int
-    unequal: tuple[int, ...]
+    unequal: dict[int, int]
 
 
 class Comparer:
@@ -174,8 +191,12 @@ class Comparer:
         else:
             answers = pair.both(sql.buckets_statement(chunk.table, chunk.where, buckets))
             ours, theirs = ({int(bucket): tuple(sums) for bucket, *sums in answer} for answer in answers)
-        unequal = sorted(b for b in ours.keys() | theirs.keys() if ours.get(b) != theirs.get(b))
-        return Sums(_rows(ours.values()), _rows(theirs.values()), buckets, tuple(unequal))
+        unequal = {
+            bucket: max(int(side[bucket][0]) for side in (ours, theirs) if bucket in side)
+            for bucket in sorted(ours.keys() | theirs.keys())
+            if ours.get(bucket) != theirs.get(bucket)
+        }
+        return Sums(_rows(ours.values()), _rows(theirs.values()), buckets, unequal)
 
     def _boundary(self, session: Session, part: Part) -> KeyValues | None:
         rows = read(session, sql.boundary_statement(part.table, part.where, self._options.chunk_rows))
@@ -215,16 +236,18 @@ class Comparer:
     def _keyless_difference(self, pair: Pair, chunk: Part, sums: Sums, tally: Tally) -> tuple[Part, ...]:
         surplus = self.surplus(pair, chunk, sums)
         if not self._exact:
-            return _to_be_reread(chunk, [(digest,) for digest in surplus])
-        rows = sum(map(abs, surplus.values()))
-        self.record(tally, rows, self.describe_surplus(pair, chunk.table, surplus, tally))
+            return (
+                _to_be_reread(chunk, [(digest,) for digest in surplus.rows]) if surplus.complete else (chunk,)
+            )
+        self.record(tally, surplus.total, self.describe_surplus(pair, chunk.table, surplus, tally))
         return ()
 
     def unequal(self, pair: Pair, chunk: Part, sums: Sums | None = None) -> Unequal:
         """Which rows of a chunk of a table with a key differ. `sums` of this chunk, if they are known."""
-        where = self._where_unequal(pair, chunk, sums)
-        if where is None:
+        sums = self._bucket_sums(pair, chunk, sums)
+        if sums is not None and not sums.unequal:
             return Unequal([], [], [])
+        where = _where(chunk, sums.unequal if sums else ())
         ours, theirs = (_digests(rows) for rows in pair.both(sql.rows_statement(chunk.table, where)))
         return Unequal(
             missing=[key for key in ours if key not in theirs],
@@ -232,17 +255,11 @@ class Comparer:
             different=[key for key, digest in ours.items() if theirs.get(key, digest) != digest],
         )
 
-    def _where_unequal(self, pair: Pair, chunk: Part, sums: Sums | None) -> str | None:
-        """The condition of the buckets that differ; None when none does."""
+    def _bucket_sums(self, pair: Pair, chunk: Part, sums: Sums | None) -> Sums | None:
+        """None for single rows, which need no buckets."""
         if chunk.keys:
-            return chunk.where
-        if sums is None or sums.buckets == 1:
-            sums = self._sums(pair, chunk, BUCKETS)
-        if not sums.unequal:
             return None
-        if len(sums.unequal) == BUCKETS:
-            return chunk.where
-        return sql.in_buckets(chunk.table, chunk.where, BUCKETS, sums.unequal)
+        return sums if sums is not None and sums.buckets == BUCKETS else self._sums(pair, chunk, BUCKETS)
 
     def describe(self, pair: Pair, table: Table, unequal: Unequal, tally: Tally) -> list[Difference]:
         """These rows, as many of them as there is room for in the report."""
@@ -282,27 +299,31 @@ class Comparer:
 
     def surplus(self, pair: Pair, chunk: Part, sums: Sums | None = None) -> Surplus:
         """Rows of a table without a key that differ in number. `sums` of this chunk, if they are known."""
-        where = self._where_unequal(pair, chunk, sums)
-        if where is None:
-            return {}
+        sums = self._bucket_sums(pair, chunk, sums)
+        if sums is not None and not sums.unequal:
+            return Surplus({})
+        buckets = _as_many(sums.unequal, KEYLESS_ROWS_FETCHED_MAX) if sums else []
         ours, theirs = (
             {_text(digest): int(rows) for digest, rows in answer}
-            for answer in pair.both(sql.multiset_statement(chunk.table, where))
+            for answer in pair.both(sql.multiset_statement(chunk.table, _where(chunk, buckets)))
         )
-        surplus = {d: n - theirs.get(d, 0) for d, n in ours.items() if n != theirs.get(d, 0)}
-        return surplus | {d: -n for d, n in theirs.items() if d not in ours}
+        rows = {d: n - theirs.get(d, 0) for d, n in ours.items() if n != theirs.get(d, 0)}
+        rows |= {d: -n for d, n in theirs.items() if d not in ours}
+        return Surplus(rows, complete=sums is None or len(buckets) == len(sums.unequal))
 
     def describe_surplus(self, pair: Pair, table: Table, surplus: Surplus, tally: Tally) -> list[Difference]:
         """These rows, as many of them as there is room for in the report."""
-        listed = list(surplus)[: min(DIGESTS_SHOWN_MAX, self._room(tally))]
+        with tally.lock:
+            tally.truncated |= not surplus.complete
+        listed = list(surplus.rows)[: min(DIGESTS_SHOWN_MAX, self._room(tally))]
         contents = self._contents(pair, table, listed)
         return [
             Difference(
                 table.schema,
                 table.name,
-                Kind.MISSING if surplus[digest] > 0 else Kind.EXTRA,
+                Kind.MISSING if surplus.rows[digest] > 0 else Kind.EXTRA,
                 contents.get(digest, {}),
-                rows=abs(surplus[digest]),
+                rows=abs(surplus.rows[digest]),
                 detail="the table has no key: all its columns are shown",
             )
             for digest in listed
@@ -328,6 +349,23 @@ class Comparer:
             listed = list(differences)
             tally.differences += listed[:room]
             tally.truncated |= len(listed) > room or rows > sum(one.rows for one in listed)
+
+
+def _where(chunk: Part, buckets: Collection[int]) -> str:
+    """The condition of a chunk's rows in these buckets; none means that it is not cut into any."""
+    if not buckets or len(buckets) == BUCKETS:
+        return chunk.where
+    return sql.in_buckets(chunk.table, chunk.where, BUCKETS, sorted(buckets))
+
+
+def _as_many(rows: dict[int, int], rows_max: int) -> list[int]:
+    """Of these buckets, the first, and those after it that together have no more rows than that."""
+    totals = itertools.accumulate(rows.values())
+    return [
+        bucket
+        for place, (bucket, total) in enumerate(zip(rows, totals, strict=True))
+        if not place or total <= rows_max
+    ]
 
 
 def _to_be_reread(chunk: Part, keys: Sequence[KeyValues]) -> tuple[Part, ...]:

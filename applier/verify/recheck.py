@@ -133,14 +133,16 @@ class Recheck:
 
     def _settle_keyless(self, pair: Pair, part: Part, tally: Tally) -> None:
         surplus = self._comparer.surplus(pair, part)
-        if not surplus:
-            return
-        described = self._comparer.describe_surplus(pair, part.table, surplus, tally)
-        rows, repaired = sum(map(abs, surplus.values())), 0
-        if self._repairer is not None and self._repairer.may_write(pair.target, part.table, tally):
-            self._repairer.keyless(pair, part.table, surplus)
-            repaired = rows
-        self._record(tally, rows, described, repaired)
+        while surplus.rows:
+            described = self._comparer.describe_surplus(pair, part.table, surplus, tally)
+            if self._repairer is None or not self._repairer.may_write(pair.target, part.table, tally):
+                self._record(tally, surplus.total, described, 0)
+                return
+            self._repairer.keyless(pair, part.table, surplus.rows)
+            self._record(tally, surplus.total, described, surplus.total)
+            if surplus.complete:
+                return
+            surplus = self._comparer.surplus(pair, part)
 
     def _record(self, tally: Tally, rows: int, described: list[Difference], repaired: int) -> None:
         self._comparer.record(tally, rows, described)

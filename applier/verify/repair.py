@@ -15,7 +15,7 @@ from applier.connection import error_code, error_message
 from applier.errors import NotComparable, PreflightFailed
 from applier.preflight.grants import Grants, read_grants
 from applier.verify import expressions as sql
-from applier.verify.comparison import Surplus, Tally
+from applier.verify.comparison import Tally
 from applier.verify.definitions import Record, Session, Table, query, quoted
 from applier.verify.expressions import KeyValues
 from applier.verify.sessions import Pair, read
@@ -91,8 +91,8 @@ class Repairer:
             ours, theirs = pair.both(digests)
             _require_equal(table, ours, theirs)
 
-    def keyless(self, pair: Pair, table: Table, surplus: Surplus) -> None:
-        """Make the target's rows of a table without a key as many as the source's."""
+    def keyless(self, pair: Pair, table: Table, surplus: dict[str, int]) -> None:
+        """Make the target's rows with these digests, of a table without a key, as many as the source's."""
         missing = [digest for digest, rows in surplus.items() if rows > 0]
         contents: dict[str, Record] = {}
         if missing:

@@ -291,6 +291,17 @@ def test_of_a_large_table_without_a_key_only_rows_near_a_difference_are_fetched(
     assert 0 < sum(fetched) < comparison.BUCKETS + 200
 
 
+def test_a_table_without_a_key_that_differs_altogether_is_not_fetched_as_a_whole(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparison, "KEYLESS_ROWS_FETCHED_MAX", 100)
+    pair.both("CREATE TABLE t (a INT)")
+    pair.on(pair.source, f"INSERT INTO t VALUES {_numbers(5000)}")
+    (table,) = pair.verify().tables
+    assert 0 < table.rows_different <= 100
+    assert table.truncated
+
+
 # --- definitions -------------------------------------------------------------------------------------
 
 

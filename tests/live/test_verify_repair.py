@@ -11,7 +11,7 @@ import pytest
 
 from applier.connection import Connection, connect
 from applier.sandbox import Server
-from applier.verify import Kind, Selection, VerifyOptions, VerifyReport, verify
+from applier.verify import Kind, Selection, VerifyOptions, VerifyReport, comparison, verify
 from applier.workload import workload_named
 from scheduler.grouping import GroupLimits
 from tests.live.test_verify import CHANGES, KEYS
@@ -94,6 +94,17 @@ def test_a_table_without_a_key_gets_every_row_as_often_as_the_source_has_it(pair
     pair.on(pair.source, "INSERT INTO t VALUES (1, 'x'), (7, 'y'), (7, 'y')")
     pair.on(pair.target, "INSERT INTO t VALUES (2, NULL), (2, NULL), (9, 'z')")
     assert_repaired(pair, rows=6)
+
+
+def test_a_table_without_a_key_is_repaired_in_pieces(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "KEYLESS_ROWS_FETCHED_MAX", 100)
+    numbers = ", ".join(f"({number % 400})" for number in range(800))
+    pair.both("CREATE TABLE t (a INT)", f"INSERT INTO t VALUES {numbers}")
+    pair.on(pair.target, "DELETE FROM t WHERE a % 2 = 0", "UPDATE t SET a = -a")
+    (table,) = pair.verify(repair=True).tables
+    assert table.repaired
+    assert table.rows_repaired == 400 + 400 + 400
+    assert pair.verify().identical
 
 
 def test_unique_values_that_wrong_rows_hold_do_not_hinder_the_repair(pair: Pair) -> None:
