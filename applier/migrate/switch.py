@@ -13,6 +13,7 @@ the origin has read_only alone, and the replay's account CONNECTION_ADMIN.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -30,6 +31,9 @@ from applier.migrate.steps import Step, Told
 CLOSED: Final = "closed"  # nobody new is let in on the destination
 OPENING: Final = "opening"  # clients may write there
 CAUGHT_UP_ROUNDS: Final = 2
+# Lag when writes stop is time without writes: a while for a better moment than the one that the user allows.
+NEAR_SECONDS: Final = 0.1
+NEAR_PATIENCE_SECONDS: Final = 3.0
 STATE_HOLDER: Final = "target"  # super_read_only would keep the state from being written
 
 
@@ -204,18 +208,23 @@ class Switch:
         self._state.set_phase(self.direction.undone, switch=None)
 
     def _catch_up(self) -> str:
-        deadline = time.monotonic() + self._wanted.catch_up_seconds
-        rounds, lag = 0, 0.0
-        while rounds < CAUGHT_UP_ROUNDS:
+        wanted = self._wanted
+        deadline = time.monotonic() + wanted.catch_up_seconds
+        patience = math.inf
+        rounds = 0
+        while True:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise DataError(
-                    detail=f"the replay did not come within {self._wanted.lag_seconds_max:g} s of the "
-                    f"{self.direction.origin} in {self._wanted.catch_up_seconds:g} s"
+                    detail=f"the replay did not come within {wanted.lag_seconds_max:g} s of the "
+                    f"{self.direction.origin} in {wanted.catch_up_seconds:g} s"
                 )
             lag = self._there.wait_for(self._origin.executed(), left)
-            rounds = rounds + 1 if lag <= self._wanted.lag_seconds_max else 0
-        return f"lag {lag * 1000:.0f} ms"
+            rounds = rounds + 1 if lag <= wanted.lag_seconds_max else 0
+            if rounds == CAUGHT_UP_ROUNDS:
+                patience = min(patience, time.monotonic() + NEAR_PATIENCE_SECONDS)
+            if rounds >= CAUGHT_UP_ROUNDS and (lag <= NEAR_SECONDS or time.monotonic() > patience):
+                return f"lag {lag * 1000:.0f} ms"
 
     def _prepare(self) -> str:
         """Whatever can be done before writes stop."""
