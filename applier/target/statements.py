@@ -27,6 +27,7 @@ from applier.events.scalars import decimal_value
 from applier.events.statement import binlog_statements
 from applier.events.transaction import TransactionFlag
 from applier.target import event_ddl
+from applier.target.checkpoint import SCHEMA
 from applier.target.session import Session
 from applier.target.wire import ServerReplied
 
@@ -40,6 +41,12 @@ ENDS_WITH_COMMIT: Final = frozenset({b"COMMIT", b"ROLLBACK"})
 # CREATE TABLE … SELECT in the log. From here to its COMMIT the server takes nothing but BINLOG.
 CREATE_WITH_ROWS: Final = re.compile(rb"CREATE\s.*\bSTART TRANSACTION\Z", re.IGNORECASE | re.DOTALL)
 CREATE_TEMPORARY: Final = re.compile(rb"\s*CREATE\s+TEMPORARY\b", re.IGNORECASE)
+# Of an applier or a migration that wrote into the source. Here it would take away what our own one knows.
+DROP_PROGRESS: Final = re.compile(
+    rb"\s*DROP\s+(?:(?:DATABASE|SCHEMA)\s+(?:IF\s+EXISTS\s+)?`?%(name)s`?|TABLE\s+(?:IF\s+EXISTS\s+)?`?%(name)s`?\.`?progress`?)(?:[\s;]|/\*[^*]*\*/)*\Z"
+    % {b"name": SCHEMA.encode()},
+    re.IGNORECASE,
+)
 XA_START: Final = re.compile(rb"\s*XA\s+(START|BEGIN)\b", re.IGNORECASE)
 UNKNOWN_DATABASE: Final = 1049
 XA_KNOWN: Final = 1440  # XAER_DUPID
@@ -141,6 +148,14 @@ class _Statements:
             return
         if CREATE_TEMPORARY.match(query.text):
             raise self._unsupported(TEMPORARY_TABLE)
+        if DROP_PROGRESS.match(query.text) and not self.in_transaction:
+            log.warning(
+                "not replayed: it would drop the applier's own progress", extra={"gtid": self.info.gtid}
+            )
+            if self.keep_gtid:
+                self.session.execute_sql("BEGIN;COMMIT", owed=2)  # its GTID counts as applied
+            self.committed = True
+            return
         self._set_state(query)
         self._run_statement(query)
         if text.startswith((b"XA START", b"XA BEGIN")):

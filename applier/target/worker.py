@@ -333,11 +333,13 @@ class Worker(threading.Thread):
 
         The unit goes over from part to part: one that has been executed is not held any longer."""
         self._wait_for_dependencies(unit.last_committed)
-        began_with_gtid = not self._encoder.is_rows(unit)
+        keeps_gtid = False
         while True:
+            if unit.first_part:  # also when it starts again: its parts need not end where they did
+                keeps_gtid = not self._encoder.is_rows(unit)
             self._execute_part(unit)
             if unit.last_part:
-                return self._commit_in_turn(unit, keeps_gtid=began_with_gtid)
+                return self._commit_in_turn(unit, keeps_gtid=keeps_gtid)
             self.state.rows += rows_of(unit)
             self.state.enter("waiting for more of a large transaction")
             unit.slices = []

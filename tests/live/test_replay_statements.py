@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from applier.sandbox import Server
 from applier.sandbox.server import Rows
+from applier.target import checkpoint
 from tests.replaying import Mode, assert_identical, executed, in_every_mode, replay, run_all, session
 from tests.servers import ServerFactory
 from tests.waiting import wait_until
@@ -58,6 +61,21 @@ def test_definitions_change_between_transactions(source: Server, target: Server,
     )
     replay(source, target, **mode)
     assert_identical(source, target)
+
+
+@pytest.mark.parametrize("drop", ["DROP DATABASE applier", "drop table IF EXISTS `applier`.progress"])
+@in_every_mode
+def test_the_progress_of_a_chain_is_not_dropped_with_that_of_the_applier_before(
+    source: Server, target: Server, mode: Mode, drop: str
+) -> None:
+    run_all(source, [*IN_D, "CREATE TABLE t (id INT)", *checkpoint.CREATE, "INSERT INTO d.t VALUES (1)"])
+    replay(source, target, **mode)
+    progress = target.execute("SELECT channel FROM applier.progress")
+    run_all(source, [drop, "INSERT INTO d.t VALUES (2)"])
+    for _ in range(2):
+        replay(source, target, **mode)
+    assert target.execute("SELECT id FROM d.t ORDER BY id") == ((1,), (2,))
+    assert target.execute("SELECT channel FROM applier.progress") == progress
 
 
 def test_stored_programs_views_and_events(source: Server, target: Server) -> None:
