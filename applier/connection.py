@@ -39,6 +39,9 @@ __all__ = [
 ]
 
 CONNECT_TIMEOUT_SECONDS = 10.0
+# Globals of the server that would change what we read and whether it is committed. PyMySQL believes the greeting, which
+# says autocommit whatever the global is.
+INIT_COMMAND = "SET SESSION autocommit = 1, sql_select_limit = 18446744073709551615"
 SCHEMA_TIMEOUT_SECONDS = 60.0  # of each answer when schemas are inspected: a link may go silent and stay open
 KEEPALIVE_IDLE_SECONDS, KEEPALIVE_INTERVAL_SECONDS, KEEPALIVE_PROBES = 30, 10, 6
 
@@ -53,7 +56,6 @@ def connect(
     write_timeout_seconds: float | None = None,
     multi_statements: bool = False,
     local_files: bool = False,
-    init_command: str | None = None,
     attributes: Mapping[str, str] | None = None,
 ) -> Connection[Any]:
     """A connection in autocommit mode and utf8mb4, with TCP_NODELAY and keepalive; `attributes` are for all to read.
@@ -77,7 +79,7 @@ def connect(
             read_timeout=connect_timeout_seconds,
             write_timeout=connect_timeout_seconds,
             client_flag=CLIENT.MULTI_STATEMENTS if multi_statements else 0,
-            init_command=init_command,
+            init_command=INIT_COMMAND,
             local_infile=local_files,
             program_name="applier",
             **_tls_arguments(address),

@@ -222,7 +222,8 @@ class Switch:
             lag = self._there.wait_for(self._origin.executed(), left)
             rounds = rounds + 1 if lag <= wanted.lag_seconds_max else 0
             if rounds == CAUGHT_UP_ROUNDS:
-                patience = min(patience, time.monotonic() + NEAR_PATIENCE_SECONDS)
+                in_time = deadline - wanted.lag_seconds_max
+                patience = min(patience, in_time, time.monotonic() + NEAR_PATIENCE_SECONDS)
             if rounds >= CAUGHT_UP_ROUNDS and (lag <= NEAR_SECONDS or time.monotonic() > patience):
                 return f"lag {lag * 1000:.0f} ms"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections.abc import Collection, Iterable, Sequence
@@ -22,10 +21,10 @@ Digests = dict[KeyValues, str]
 @dataclass(frozen=True, slots=True)
 class Surplus:
     """Of a table without a key. `rows`: how much more often the source has the row with a digest than the target;
-    not `complete`: there are more."""
+    `kept`: of those that it has less often, how often it has them."""
 
     rows: dict[str, int]
-    complete: bool = True
+    kept: dict[str, int]
 
     @property
     def total(self) -> int:
@@ -57,8 +56,8 @@ ROWS_FETCHED_CHUNKS_MAX = 2
 # The servers tell first in which of so many buckets, by a hash of the key, rows of a chunk differ. While writes go on
 # nearly every chunk has a few such rows, and to fetch all the others takes longer than it took to compare them.
 BUCKETS = 1021
-# A table without a key is one chunk: of the buckets that differ as many are looked into as have so many rows, at least
-# one. A row takes some 250 bytes here.
+# A table without a key is one chunk: of the buckets that differ as many are looked into at once as have so many rows,
+# at least one. A row takes some 250 bytes here.
 KEYLESS_ROWS_FETCHED_MAX = 500_000
 # Rows that differ and are read again one by one in the next round; a part with more is read again whole.
 KEYS_REREAD_MAX = 500
@@ -234,13 +233,14 @@ class Comparer:
         return ()
 
     def _keyless_difference(self, pair: Pair, chunk: Part, sums: Sums, tally: Tally) -> tuple[Part, ...]:
-        surplus = self.surplus(pair, chunk, sums)
-        if not self._exact:
-            return (
-                _to_be_reread(chunk, [(digest,) for digest in surplus.rows]) if surplus.complete else (chunk,)
-            )
-        self.record(tally, surplus.total, self.describe_surplus(pair, chunk.table, surplus, tally))
-        return ()
+        slices = self.slices(pair, chunk, sums)
+        if self._exact:
+            self.record_keyless(pair, chunk.table, slices, tally)
+            return ()
+        if len(slices) != 1:
+            return (chunk,) if slices else ()
+        surplus = self.surplus(pair, chunk.table, slices[0])
+        return _to_be_reread(chunk, [(digest,) for digest in surplus.rows])
 
     def unequal(self, pair: Pair, chunk: Part, sums: Sums | None = None) -> Unequal:
         """Which rows of a chunk of a table with a key differ. `sums` of this chunk, if they are known."""
@@ -297,24 +297,36 @@ class Comparer:
         pairs = zip(table.columns, ours[0], theirs[0], strict=True)
         return tuple(column.name for column, our, their in pairs if our != their)
 
-    def surplus(self, pair: Pair, chunk: Part, sums: Sums | None = None) -> Surplus:
-        """Rows of a table without a key that differ in number. `sums` of this chunk, if they are known."""
+    def slices(self, pair: Pair, chunk: Part, sums: Sums | None = None) -> list[str]:
+        """Conditions of rows of a table without a key that may differ; those of one can be held in memory. `sums` of
+        this chunk, if they are known."""
         sums = self._bucket_sums(pair, chunk, sums)
-        if sums is not None and not sums.unequal:
-            return Surplus({})
-        buckets = _as_many(sums.unequal, KEYLESS_ROWS_FETCHED_MAX) if sums else []
+        if sums is None:
+            return [chunk.where]
+        return [_where(chunk, buckets) for buckets in _portions(sums.unequal, KEYLESS_ROWS_FETCHED_MAX)]
+
+    def surplus(self, pair: Pair, table: Table, where: str) -> Surplus:
+        """Rows of a table without a key that differ in number."""
         ours, theirs = (
             {_text(digest): int(rows) for digest, rows in answer}
-            for answer in pair.both(sql.multiset_statement(chunk.table, _where(chunk, buckets)))
+            for answer in pair.both(sql.multiset_statement(table, where))
         )
         rows = {d: n - theirs.get(d, 0) for d, n in ours.items() if n != theirs.get(d, 0)}
         rows |= {d: -n for d, n in theirs.items() if d not in ours}
-        return Surplus(rows, complete=sums is None or len(buckets) == len(sums.unequal))
+        return Surplus(rows, {d: ours.get(d, 0) for d, n in rows.items() if n < 0})
+
+    def record_keyless(self, pair: Pair, table: Table, slices: Sequence[str], tally: Tally) -> int:
+        """Report rows of the first of these `slices`, and whether there are more; gives their number."""
+        if not slices:
+            return 0
+        surplus = self.surplus(pair, table, slices[0])
+        self.record(tally, surplus.total, self.describe_surplus(pair, table, surplus, tally))
+        with tally.lock:
+            tally.truncated |= len(slices) > 1
+        return surplus.total
 
     def describe_surplus(self, pair: Pair, table: Table, surplus: Surplus, tally: Tally) -> list[Difference]:
         """These rows, as many of them as there is room for in the report."""
-        with tally.lock:
-            tally.truncated |= not surplus.complete
         listed = list(surplus.rows)[: min(DIGESTS_SHOWN_MAX, self._room(tally))]
         contents = self._contents(pair, table, listed)
         return [
@@ -358,14 +370,17 @@ def _where(chunk: Part, buckets: Collection[int]) -> str:
     return sql.in_buckets(chunk.table, chunk.where, BUCKETS, sorted(buckets))
 
 
-def _as_many(rows: dict[int, int], rows_max: int) -> list[int]:
-    """Of these buckets, the first, and those after it that together have no more rows than that."""
-    totals = itertools.accumulate(rows.values())
-    return [
-        bucket
-        for place, (bucket, total) in enumerate(zip(rows, totals, strict=True))
-        if not place or total <= rows_max
-    ]
+def _portions(rows: dict[int, int], rows_max: int) -> list[list[int]]:
+    """These buckets, one after the other: as many at once as together have no more rows than that, at least one."""
+    portions: list[list[int]] = []
+    room = 0
+    for bucket, count in rows.items():
+        if count > room or not portions:
+            portions.append([])
+            room = rows_max
+        portions[-1].append(bucket)
+        room -= count
+    return portions
 
 
 def _to_be_reread(chunk: Part, keys: Sequence[KeyValues]) -> tuple[Part, ...]:

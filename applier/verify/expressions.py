@@ -44,6 +44,7 @@ CODECS = {
 
 # What tells a row from others: its key columns as `ValueColumn.fetch` gives them, or, without a key, its digest.
 KeyValues = tuple[str, ...]
+NUMBER_CHARACTERS_MAX = 400  # DOUBLE(255,30) has the most
 KeyShown = dict[str, int | str]
 
 
@@ -122,6 +123,14 @@ class ValueColumn:
         if number is None:
             return f"HEX(CAST({quoted(self.column.name)} AS BINARY))"
         return f"CONCAT({number})"
+
+    @property
+    def fetch_whole(self) -> str:
+        """The same for a SELECT DISTINCT, whose temporary table cuts the text of a DOUBLE or a DECIMAL to the length
+        that the server thinks it has."""
+        if exact_number(self.column) is None:
+            return self.fetch
+        return f"CAST({self.fetch} AS CHAR({NUMBER_CHARACTERS_MAX}))"
 
     @property
     def folds(self) -> bool:
@@ -299,13 +308,15 @@ def rows_by_digest_statement(table: Table, digests: Sequence[str]) -> str:
     """Digest and columns (as text of at most 64 characters) of the rows with these digests."""
     wanted = ",".join(f"'{digest}'" for digest in digests)
     columns = ",".join(_shown_column(column) for column in table.columns)
-    return f"SELECT {row_digest(table)} AS digest,{columns}{_from(table)} HAVING digest IN ({wanted})"
+    return (
+        f"SELECT DISTINCT {row_digest(table)} AS digest,{columns}{_from(table)} HAVING digest IN ({wanted})"
+    )
 
 
 def _shown_column(column: Column) -> str:
     name = quoted(column.name)
     if exact_number(column) is not None and column.data_type != "bit":
-        return f"CONCAT({name})"
+        return f"CAST(CONCAT({name}) AS CHAR({NUMBER_CHARACTERS_MAX}))"
     if column.data_type in TEXTS or column.data_type == "json":
         return f"LEFT(CONVERT({name} USING utf8mb4),64)"
     return f"LEFT(HEX(CAST({name} AS BINARY)),64)"
@@ -328,7 +339,7 @@ def values_statement(table: Table, where: str) -> str:
 def values_by_digest_statement(table: Table, digests: Sequence[str]) -> str:
     """Digest and stored columns of the rows with these digests, each once."""
     wanted = ",".join(f"'{digest}'" for digest in digests)
-    columns = ",".join(column.fetch for column in stored_columns(table))
+    columns = ",".join(column.fetch_whole for column in stored_columns(table))
     return (
         f"SELECT DISTINCT {row_digest(table)} AS digest,{columns}{_from(table)} HAVING digest IN ({wanted})"
     )
@@ -351,6 +362,7 @@ def delete_statement(table: Table, where: str) -> str:
     return f"DELETE FROM {qualified(table)}{where}"
 
 
-def delete_by_digest_statement(table: Table, digest: str, rows: int) -> str:
-    """`rows` of the equal rows with this digest."""
-    return f"DELETE FROM {qualified(table)} WHERE {row_digest(table)}='{digest}' LIMIT {rows}"
+def delete_by_digest_statement(table: Table, digests: Sequence[str], rows: int | None = None) -> str:
+    """All rows with these digests, or `rows` of them."""
+    limit = "" if rows is None else f" LIMIT {rows}"
+    return f"DELETE FROM {qualified(table)}{where_keys(table, [(digest,) for digest in digests])}{limit}"

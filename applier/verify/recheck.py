@@ -88,7 +88,8 @@ class Recheck:
             try:
                 self._settle(pair, batch, tally)
             except UniqueConflict:
-                settled.conflicts.append(batch)
+                # Without a key the others that hold the value are in the table as a whole.
+                settled.conflicts.append(batch if batch.table.key else Part(batch.table))
             except Busy:
                 if batch.table.key and len(batch.keys) > 1:
                     pending += [(half, attempts) for half in _halves(batch)]
@@ -132,17 +133,27 @@ class Recheck:
         self._record(tally, unequal.rows, described, repaired)
 
     def _settle_keyless(self, pair: Pair, part: Part, tally: Tally) -> None:
-        surplus = self._comparer.surplus(pair, part)
-        while surplus.rows:
-            described = self._comparer.describe_surplus(pair, part.table, surplus, tally)
-            if self._repairer is None or not self._repairer.may_write(pair.target, part.table, tally):
-                self._record(tally, surplus.total, described, 0)
-                return
-            self._repairer.keyless(pair, part.table, surplus.rows)
-            self._record(tally, surplus.total, described, surplus.total)
-            if surplus.complete:
-                return
-            surplus = self._comparer.surplus(pair, part)
+        table, comparer, repairer = part.table, self._comparer, self._repairer
+        slices = comparer.slices(pair, part)
+        if not slices:
+            return
+        if repairer is None or not repairer.may_write(pair.target, table, tally):
+            if comparer.record_keyless(pair, table, slices, tally):
+                self._record(tally, 0, [], 0)
+            return
+        described: list[Difference] = []
+        repaired = 0
+        # What is extra in any slice may hold a unique value of what is missing in another.
+        for where in slices:
+            surplus = comparer.surplus(pair, table, where)
+            described = described or comparer.describe_surplus(pair, table, surplus, tally)
+            repaired += repairer.delete_extra(pair, table, surplus)
+        try:
+            for where in slices:
+                repaired += repairer.insert_missing(pair, table, comparer.surplus(pair, table, where))
+        finally:
+            if repaired:
+                self._record(tally, repaired, described, repaired)
 
     def _record(self, tally: Tally, rows: int, described: list[Difference], repaired: int) -> None:
         self._comparer.record(tally, rows, described)

@@ -15,7 +15,7 @@ from applier.connection import error_code, error_message
 from applier.errors import NotComparable, PreflightFailed
 from applier.preflight.grants import Grants, read_grants
 from applier.verify import expressions as sql
-from applier.verify.comparison import Tally
+from applier.verify.comparison import Surplus, Tally
 from applier.verify.definitions import Record, Session, Table, query, quoted
 from applier.verify.expressions import KeyValues
 from applier.verify.sessions import Pair, read
@@ -23,6 +23,10 @@ from applier.verify.sessions import Pair, read
 DUPLICATE_KEY = 1062
 NOT_ALLOWED = frozenset({1044, 1142, 1143, 1227, 1290})
 STATEMENT_CHARACTERS_MAX = 1 << 20
+STATEMENT_DIGESTS_MAX = 1000
+# So many equal rows at most are deleted with one that is too much, and put in again: one DELETE takes many such digests
+# away, but with a LIMIT each wants its own.
+KEPT_MAX = 100
 LOCK_WAIT_SECONDS = 1
 
 
@@ -91,23 +95,47 @@ class Repairer:
             ours, theirs = pair.both(digests)
             _require_equal(table, ours, theirs)
 
-    def keyless(self, pair: Pair, table: Table, surplus: dict[str, int]) -> None:
-        """Make the target's rows with these digests, of a table without a key, as many as the source's."""
-        missing = [digest for digest, rows in surplus.items() if rows > 0]
-        contents: dict[str, Record] = {}
-        if missing:
-            for digest, *values in read(pair.source, sql.values_by_digest_statement(table, missing)):
+    def delete_extra(self, pair: Pair, table: Table, surplus: Surplus) -> int:
+        """Take away the rows of a table without a key that the target has too often; gives their number."""
+        extra = {digest: -rows for digest, rows in surplus.rows.items() if rows < 0}
+        few = [digest for digest in extra if surplus.kept[digest] <= KEPT_MAX]
+        for digests in _some(few):  # each DELETE reads the whole table
+            with _transaction(pair.target):
+                query(pair.target, sql.delete_by_digest_statement(table, digests))
+                self._insert(pair, table, {digest: surplus.kept[digest] for digest in digests})
+        for digest in extra.keys() - set(few):
+            with _transaction(pair.target):
+                query(pair.target, sql.delete_by_digest_statement(table, [digest], extra[digest]))
+        return sum(extra.values())
+
+    def insert_missing(self, pair: Pair, table: Table, surplus: Surplus) -> int:
+        """Put in the rows of a table without a key that the target has too seldom; gives their number. Raises
+        UniqueConflict."""
+        missing = {digest: rows for digest, rows in surplus.rows.items() if rows > 0}
+        for digests in _some(list(missing)):
+            with _transaction(pair.target):
+                self._insert(pair, table, {digest: missing[digest] for digest in digests})
+        return sum(missing.values())
+
+    @staticmethod
+    def _insert(pair: Pair, table: Table, wanted: dict[str, int]) -> None:
+        """Of the source's rows with these digests so many each; then the two sides have the same of them."""
+        digests = list(wanted)
+        contents = {}
+        if any(wanted.values()):
+            for digest, *values in read(pair.source, sql.values_by_digest_statement(table, digests)):
                 contents[_text(digest)] = tuple(values)
-        with _transaction(pair.target):
-            for digest, rows in surplus.items():
-                if rows < 0:
-                    query(pair.target, sql.delete_by_digest_statement(table, digest, -rows))
-            wanted = (contents[digest] for digest in missing for _ in range(surplus[digest]))
-            for statement in _inserts(table, wanted):
-                query(pair.target, statement)
-            where = sql.where_keys(table, [(digest,) for digest in surplus])
-            ours, theirs = pair.both(sql.multiset_statement(table, where))
-            _require_equal(table, ours, theirs)
+        rows = (contents[digest] for digest in digests for _ in range(wanted[digest]))
+        for statement in _inserts(table, rows):
+            query(pair.target, statement)
+        where = sql.where_keys(table, [(digest,) for digest in digests])
+        _require_equal(table, *pair.both(sql.multiset_statement(table, where)))
+
+
+def _some(digests: Sequence[str]) -> Iterator[Sequence[str]]:
+    """As many at once as a statement has room for, whatever max_allowed_packet is."""
+    for at in range(0, len(digests), STATEMENT_DIGESTS_MAX):
+        yield digests[at : at + STATEMENT_DIGESTS_MAX]
 
 
 def _inserts(table: Table, rows: Iterable[Record]) -> Iterator[str]:

@@ -180,9 +180,13 @@ class _Comparison:
             create_table(self.sides.source_control, ours),
             create_table(self.sides.target_control, theirs),
         )
+        same_shape = ours.shape == theirs.shape
         if texts[0] != texts[1]:
             found.append(Difference(*name, Kind.DEFINITION, detail=changed_lines(*texts)))
-        return ours if ours.shape == theirs.shape else None
+        elif not same_shape:
+            detail = "information_schema tells of other columns or keys, though SHOW CREATE TABLE is the same"
+            found.append(Difference(*name, Kind.DEFINITION, detail=detail))
+        return ours if same_shape else None
 
     def _others(self) -> Iterable[str]:
         ours, theirs = (

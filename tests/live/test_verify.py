@@ -407,6 +407,19 @@ def test_only_the_tables_named_are_compared(pair: Pair) -> None:
         pair.verify(selection=Selection(tables=(("v", "nowhere"),)))
 
 
+def test_defaults_of_the_servers_sessions_do_not_matter(pair: Pair) -> None:
+    columns = ", ".join(f"c{number} INT DEFAULT 0" for number in range(30))
+    tables = [f"t{number}" for number in range(10)]
+    pair.both(*(f"CREATE TABLE {table} (id INT PRIMARY KEY, {columns})" for table in tables))
+    pair.both(*(f"INSERT INTO {table} (id) VALUES (1), (2)" for table in tables))
+    pair.on(pair.target, "UPDATE t9 SET c29 = 5 WHERE id = 2")
+    pair.target.execute("SET GLOBAL sql_select_limit = 300")
+    pair.target.execute("SET GLOBAL autocommit = OFF")
+    assert found_rows(pair.verify(repair=True)) == [("different", {"id": 2}, ("c29",))]
+    pair.target.execute("SET GLOBAL autocommit = ON")
+    assert pair.verify().identical
+
+
 def test_nothing_is_not_called_identical(pair: Pair) -> None:
     """Names that are misspelt, and an account that sees no tables or may not read them."""
     pair.both("CREATE TABLE t (id INT)")

@@ -15,8 +15,8 @@ import pytest
 from applier.errors import NotComparable, UsageError
 from applier.sandbox import Server
 from applier.target import checkpoint
-from applier.verify import position, recheck
-from applier.verify.definitions import query
+from applier.verify import VerifyOptions, position, recheck, verify
+from applier.verify.definitions import Session, query
 from applier.verify.sessions import open_session
 from tests.verifying import Pair, found_rows, verify_by_command
 from tests.waiting import wait_until
@@ -77,6 +77,22 @@ def test_it_waits_until_the_target_has_caught_up(follower: Follower) -> None:
     assert report.identical
     assert report.exact
     assert report.position == gtid
+
+
+@dataclass(frozen=True)
+class Delayed(position.AppliedPosition):
+    """A target that is always as far behind."""
+
+    seconds: float = 0.4
+
+    def wait(self, target: Session, gtid_set: str, seconds: float) -> bool:
+        threading.Event().wait(min(seconds, self.seconds))
+        return seconds > self.seconds
+
+
+def test_a_target_with_a_steady_lag_is_compared(follower: Follower) -> None:
+    options = VerifyOptions(wait_seconds=1.0)
+    assert verify(*follower.pair.addresses, options, position=Delayed()).identical
 
 
 def test_a_target_that_does_not_catch_up_is_not_compared(follower: Follower) -> None:

@@ -107,6 +107,48 @@ def test_a_table_without_a_key_is_repaired_in_pieces(pair: Pair, monkeypatch: py
     assert pair.verify().identical
 
 
+@pytest.mark.parametrize("rows_at_once", [50, 500_000])
+def test_unique_values_of_a_table_without_a_key_do_not_hinder_the_repair(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, rows_at_once: int
+) -> None:
+    monkeypatch.setattr(comparison, "KEYLESS_ROWS_FETCHED_MAX", rows_at_once)
+    pair.both("CREATE TABLE t (a INT UNIQUE, b INT)")
+    for server, change in ((pair.source, 0), (pair.target, 1000)):
+        pair.on(server, f"INSERT INTO t VALUES {', '.join(f'({n}, {n + change})' for n in range(200))}")
+    report = pair.verify(repair=True)
+    (table,) = report.tables
+    assert report.exit_code == 0
+    assert (table.rows_different, table.rows_repaired, table.chunks_different) == (400, 400, 1)
+    assert pair.verify().identical
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("DOUBLE", "-1.2345678901234567e-10"),
+        ("DOUBLE NOT NULL", "-1.7976931348623157e-308"),
+        ("DOUBLE(255,30)", "-1e224"),
+        ("DECIMAL(5,5)", "-0.12345"),
+        ("TIME(6)", "'-838:59:58.123456'"),
+    ],
+)
+def test_long_numbers_of_a_table_without_a_key_are_repaired(pair: Pair, kind: str, value: str) -> None:
+    pair.both(f"CREATE TABLE t (v {kind})")
+    pair.on(pair.source, f"INSERT INTO t VALUES ({value}), ({value}), ({value})")
+    pair.on(pair.target, f"INSERT INTO t VALUES ({value})")
+    assert_repaired(pair, rows=2)
+
+
+def test_statements_of_a_repair_fit_small_packets(pair: Pair) -> None:
+    numbers = ", ".join(f"({number})" for number in range(20_000))
+    pair.both("CREATE TABLE t (a INT)")
+    pair.on(pair.source, f"INSERT INTO t VALUES {numbers}")
+    pair.on(pair.target, f"INSERT INTO t SELECT -a - 1 FROM (VALUES {numbers.replace('(', 'ROW(')}) AS n (a)")
+    for server in (pair.source, pair.target):
+        server.execute("SET GLOBAL max_allowed_packet = 1048576")
+    assert_repaired(pair, rows=40_000)
+
+
 def test_unique_values_that_wrong_rows_hold_do_not_hinder_the_repair(pair: Pair) -> None:
     count = 500  # more than are locked at once
     pair.both("CREATE TABLE t (id INT PRIMARY KEY, u INT NOT NULL, UNIQUE (u))")
