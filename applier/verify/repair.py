@@ -23,7 +23,7 @@ from applier.verify.sessions import Pair, read
 DUPLICATE_KEY = 1062
 NOT_ALLOWED = frozenset({1044, 1142, 1143, 1227, 1290})
 STATEMENT_CHARACTERS_MAX = 1 << 20
-STATEMENT_DIGESTS_MAX = 1000
+STATEMENT_DIGESTS_MAX = 5000  # of 67 bytes: max_allowed_packet is seldom below a megabyte
 # So many equal rows at most are deleted with one that is too much, and put in again: one DELETE takes many such digests
 # away, but with a LIMIT each wants its own.
 KEPT_MAX = 100
