@@ -36,7 +36,7 @@ class WithDefault(LazyGroup):
     """A group whose command WHOLE is meant when none is named."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0] not in self.list_commands(ctx) and args[0] not in ctx.help_option_names:
+        if args and args[0].startswith("-") and args[0] not in ctx.help_option_names:
             args = [WHOLE, *args]
         return super().parse_args(ctx, args)
 

@@ -111,8 +111,8 @@ class Copier:
             try:
                 if self.stopping.is_set():
                     return
-                self._throttle.wait()
                 self._made.wait(part.table.name)
+                self._throttle.wait()
                 self._take(work, source, writer, part)
             except SourceFailed as error:
                 if not error.lost and error.cause.args[0] not in CHANGED:

@@ -83,16 +83,18 @@ def _forget_cut_over(settings: MigrateSettings) -> None:
 
 def copy_schema(settings: MigrateSettings, state: State) -> None:
     """Databases and tables, without rows; whatever is noted as copied stays."""
-    if state.require().phase.reached(Phase.COPY):
+    phase = state.require().phase
+    if phase.reached(Phase.INDEXES):
         return
-    state.set_phase(Phase.SCHEMA)
+    if not phase.reached(Phase.COPY):
+        state.set_phase(Phase.SCHEMA)
     source = connect(settings.source)
     try:
         query(source, SETTINGS)
         definitions = read_definitions(source, settings.schemas)
         create_databases(settings, definitions)
         new = note_tables(settings, state, definitions, _estimates(source, settings))
-        with TableMaker(settings, new) as made:
+        with TableMaker(settings, state, new, settings.threads) as made:
             made.wait_for_all()
     finally:
         source.close()
@@ -158,8 +160,9 @@ def _copy_rows(settings: MigrateSettings, state: State, progress: CopyProgress) 
         write = write_settings(settings)
         parts = in_order(resumed.parts)
         places = {part.table.name: place for place, part in enumerate(parts)}
+        new.sort(key=lambda table: places.get(table.name, len(parts)))
         with (
-            TableMaker(settings, sorted(new, key=lambda table: places.get(table.name, len(parts)))) as made,
+            TableMaker(settings, state, new, sessions=1) as made,
             Throttle(settings, progress) as throttle,
         ):
             Copier(settings, state, write, progress, throttle, made).run(snapshot.sessions, parts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -16,8 +17,8 @@ from typing import Any, Final, Self
 
 import pymysql
 
-from applier.connection import Connection, connect
-from applier.errors import DataError, LinkLost
+from applier.connection import Connection, connect, raw_socket
+from applier.errors import DataError, Fenced, LinkLost
 from applier.migrate.definitions import (
     Code,
     Definitions,
@@ -28,6 +29,7 @@ from applier.migrate.definitions import (
     split_create,
 )
 from applier.migrate.settings import MigrateSettings
+from applier.migrate.snapshot import SnapshotLost
 from applier.migrate.state import State, TableProgress, TableState
 from applier.target.event_ddl import for_replica
 from applier.verify.definitions import TableName, query, quoted
@@ -38,6 +40,7 @@ from applier.verify.work import Work
 log = logging.getLogger(__name__)
 
 EXISTS: Final = 1007
+TABLE_EXISTS: Final = 1050
 DUPLICATE: Final = frozenset({1061, 1826})  # the index or the foreign key is there already
 LINK_CODES: Final = frozenset({0, 2006, 2013, 1053, 1927})
 # The sort of an index build gets 1 MiB by default, for all its threads, and goes to disk with more.
@@ -85,11 +88,10 @@ def create_databases(settings: MigrateSettings, definitions: Definitions) -> Non
 
 @dataclass(frozen=True, slots=True)
 class NewTable:
-    """To be made; `replaces`: another one of that name is dropped first."""
+    """To be made."""
 
     name: TableName
     statement: str
-    replaces: bool
 
 
 def note_tables(
@@ -99,24 +101,28 @@ def note_tables(
     estimates: dict[TableName, tuple[int, int]],
 ) -> list[NewTable]:
     """Notes tables that the migration does not know yet, or knows otherwise, as pending, and drops those that are
-    gone. Gives what is to be made: also what is noted and not there, as a process was killed between the two."""
+    gone or other ones. Gives what is to be made: also what is noted and not there, as a process was killed between
+    the two. Raises Fenced."""
     known = {table.name: table for table in state.tables()}
-    for gone in set(known) - set(definitions.tables):
-        _drop(settings, gone)
-        state.remove_table(*gone)
-    there = _tables_there(settings)
     wanted, noted = [], []
-    for name, statement in definitions.tables.items():
-        before = known.get(name)
-        if before is not None:
-            if name in there and same_table(before.definition, statement):
+    with ddl_session(settings) as session:
+        there = _tables_there(session, settings)
+        outdated = list(set(known) - set(definitions.tables))
+        for name, statement in definitions.tables.items():
+            before = known.get(name)
+            if before is not None and name in there and same_table(before.definition, statement):
                 continue
-            state.remove_table(*name)
-        rows, size = estimates.get(name, (0, 0))
-        split = split_create(statement, defer=settings.defer_indexes, small=is_small(rows, size))
-        wanted.append(NewTable(name, split.now, replaces=name in there))
-        noted.append(TableProgress(*name, TableState.PENDING, statement, split.later, rows, size))
-    # Noted first: what is on the target and not noted would not be ours to drop.
+            outdated.append(name)
+            rows, size = estimates.get(name, (0, 0))
+            split = split_create(statement, defer=settings.defer_indexes, small=is_small(rows, size))
+            wanted.append(NewTable(name, split.now))
+            noted.append(TableProgress(*name, TableState.PENDING, statement, split.later, rows, size))
+        for name in outdated:
+            if name in there:
+                _drop(session, state, name)
+            if name in known:
+                state.remove_table(*name)
+    # What is noted is of the definition that is noted, or not there: killed at any moment, the next run can tell.
     state.put_tables(noted)
     return wanted
 
@@ -125,21 +131,29 @@ class TableMaker:
     """Makes tables, in this order, in sessions of its own while the first of them are being filled: a CREATE TABLE
     waits for the disk most of its time (5 to 13 ms, measured, in however many sessions). A context manager.
 
-    `wait` raises DataError when the target refuses one of them, LinkLost.
+    `wait` raises DataError when the target refuses one of them, LinkLost, Fenced.
     """
 
-    def __init__(self, settings: MigrateSettings, tables: Sequence[NewTable]) -> None:
+    def __init__(
+        self, settings: MigrateSettings, state: State, tables: Sequence[NewTable], sessions: int
+    ) -> None:
         self._settings = settings
+        self._state = state
         self._made: dict[TableName, Future[None]] = {table.name: Future() for table in tables}
         self._work = Work(reversed(tables))
+        self._workers = min(sessions, len(tables))
+        self._sessions: list[Connection[Any]] = []
         self._thread = threading.Thread(target=self._run, name="table-maker", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
-    def __exit__(self, *ignored: object) -> None:
-        self.stop()
+    def __exit__(self, kind: type[BaseException] | None, *ignored: object) -> None:
+        if kind is None or issubclass(kind, SnapshotLost):
+            self._work.fail(Stopped())  # what is under way ends: the next snapshot's maker goes on from there
+        else:
+            self.stop()
         self._thread.join()
 
     def wait(self, name: TableName) -> None:
@@ -153,12 +167,15 @@ class TableMaker:
             self.wait(name)
 
     def stop(self) -> None:
-        """Make no more; who waits gets an error."""
-        self._work.fail(Stopped("tables are not made any more"))
+        """Make no more, and do not wait for a statement that may wait for somebody's lock; who waits gets an error."""
+        self._work.fail(Stopped())
+        for session in list(self._sessions):
+            with contextlib.suppress(OSError, AttributeError):
+                raw_socket(session).shutdown(socket.SHUT_RDWR)
 
     def _run(self) -> None:
         try:
-            self._work.run([self._make] * min(self._settings.threads, len(self._made)), lambda: None)
+            self._work.run([self._make] * self._workers, lambda: None)
         except BaseException as error:  # noqa: BLE001 - raised again by `wait`
             for made in self._made.values():
                 if not made.done():
@@ -166,29 +183,37 @@ class TableMaker:
 
     def _make(self) -> None:
         with ddl_session(self._settings) as session:
+            self._sessions.append(session)
             while (table := self._work.take()) is not None:
                 try:
                     query(session, f"USE {quoted(table.name[0])}")
-                    if table.replaces:
-                        query(session, f"DROP TABLE IF EXISTS {quoted(table.name[1])}")
-                    query(session, table.statement)
+                    self._create(session, table)
                     self._made[table.name].set_result(None)
                 finally:
                     self._work.done()
 
+    def _create(self, session: Connection[Any], table: NewTable) -> None:
+        try:
+            query(session, table.statement)
+        except pymysql.MySQLError as error:
+            if error.args[0] != TABLE_EXISTS:
+                raise
+            # Of a process that was killed; its statement went on in the server.
+            _drop(session, self._state, table.name)
+            query(session, table.statement)
+
 
 class Stopped(Exception):
-    """Somebody else failed first."""
+    """Tables are not made any more: somebody else failed first."""
 
 
-def _tables_there(settings: MigrateSettings) -> set[TableName]:
+def _tables_there(session: Connection[Any], settings: MigrateSettings) -> set[TableName]:
     condition, arguments = settings.selection.condition("table_schema")
-    with ddl_session(settings) as session:
-        rows = query(
-            session,
-            f"SELECT table_schema, table_name FROM information_schema.tables WHERE {condition}",
-            arguments,
-        )
+    rows = query(
+        session,
+        f"SELECT table_schema, table_name FROM information_schema.tables WHERE {condition}",
+        arguments,
+    )
     return {(str(schema), str(table)) for schema, table in rows}
 
 
@@ -207,9 +232,10 @@ def _without_counter(statement: str) -> list[str]:
     ]
 
 
-def _drop(settings: MigrateSettings, name: TableName) -> None:
-    with ddl_session(settings) as session:
-        query(session, f"DROP TABLE IF EXISTS {quoted(name[0])}.{quoted(name[1])}")
+def _drop(session: Connection[Any], state: State, name: TableName) -> None:
+    if state.fenced():  # it may have been filled by who has taken over
+        raise Fenced(channel=state.name)
+    query(session, f"DROP TABLE IF EXISTS {quoted(name[0])}.{quoted(name[1])}")
 
 
 # --- indexes -----------------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ the origin has read_only alone, and the replay's account CONNECTION_ADMIN.
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -31,7 +30,7 @@ from applier.migrate.steps import Step, Told
 CLOSED: Final = "closed"  # nobody new is let in on the destination
 OPENING: Final = "opening"  # clients may write there
 CAUGHT_UP_ROUNDS: Final = 2
-# Lag when writes stop is time without writes: a while for a better moment than the one that the user allows.
+# Lag when writes stop is time without writes.
 NEAR_SECONDS: Final = 0.1
 NEAR_PATIENCE_SECONDS: Final = 3.0
 STATE_HOLDER: Final = "target"  # super_read_only would keep the state from being written
@@ -210,22 +209,29 @@ class Switch:
     def _catch_up(self) -> str:
         wanted = self._wanted
         deadline = time.monotonic() + wanted.catch_up_seconds
-        patience = math.inf
         rounds = 0
-        while True:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise DataError(
-                    detail=f"the replay did not come within {wanted.lag_seconds_max:g} s of the "
-                    f"{self.direction.origin} in {wanted.catch_up_seconds:g} s"
-                )
+        while (left := deadline - time.monotonic()) > 0:
             lag = self._there.wait_for(self._origin.executed(), left)
             rounds = rounds + 1 if lag <= wanted.lag_seconds_max else 0
-            if rounds == CAUGHT_UP_ROUNDS:
-                in_time = deadline - wanted.lag_seconds_max
-                patience = min(patience, in_time, time.monotonic() + NEAR_PATIENCE_SECONDS)
-            if rounds >= CAUGHT_UP_ROUNDS and (lag <= NEAR_SECONDS or time.monotonic() > patience):
-                return f"lag {lag * 1000:.0f} ms"
+            if rounds >= CAUGHT_UP_ROUNDS:
+                lag = self._nearer(lag, deadline)
+                if lag <= wanted.lag_seconds_max:
+                    return f"lag {lag * 1000:.0f} ms"
+                rounds = 0
+        raise DataError(
+            detail=f"the replay did not come within {wanted.lag_seconds_max:g} s of the "
+            f"{self.direction.origin} in {wanted.catch_up_seconds:g} s"
+        )
+
+    def _nearer(self, lag: float, deadline: float) -> float:
+        """Waits for a better moment than the one that the user allows, as long as lag falls; gives the lag then."""
+        until = min(deadline - self._wanted.lag_seconds_max, time.monotonic() + NEAR_PATIENCE_SECONDS)
+        while lag > NEAR_SECONDS and time.monotonic() < until:
+            before = lag
+            lag = self._there.wait_for(self._origin.executed(), deadline - time.monotonic())
+            if lag >= before:
+                break
+        return lag
 
     def _prepare(self) -> str:
         """Whatever can be done before writes stop."""

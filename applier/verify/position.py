@@ -32,7 +32,8 @@ WAIT_SLICE_SECONDS = 0.05
 POLL_SECONDS = 0.01
 LOCK_WAIT_SECONDS = 10
 NEAR_SECONDS = 0.2
-NO_PROGRESS = frozenset({1044, 1049, 1142, 1146})  # no such schema or table, or not for us to read
+NO_SUCH_TABLE = frozenset({1049, 1146})
+NO_PROGRESS = NO_SUCH_TABLE | {1044, 1142}  # or not for us to read
 
 
 class TargetPosition(Protocol):
@@ -103,15 +104,15 @@ def progress(session: Session, channel: str | None = None) -> str:
 
 
 def channels(session: Session) -> set[str]:
-    """Those that have progress rows on this server."""
-    return {name for name, _ in _progress_rows(session)}
+    """Those that have progress rows on this server. Raises what PyMySQL raises when they are not for us to see."""
+    return {name for name, _ in _progress_rows(session, NO_SUCH_TABLE)}
 
 
-def _progress_rows(session: Session) -> list[tuple[str, str]]:
+def _progress_rows(session: Session, nothing: frozenset[int] = NO_PROGRESS) -> list[tuple[str, str]]:
     try:
         rows = query(session, f"SELECT channel, executed FROM {OWN_SCHEMA}.progress")
     except pymysql.MySQLError as error:
-        if error.args[0] not in NO_PROGRESS:
+        if error.args[0] not in nothing:
             raise
         return []
     return [(str(channel), str(executed)) for channel, executed in rows]
