@@ -12,12 +12,12 @@ import pymysql
 import pytest
 
 from applier.connection import Connection
-from applier.errors import DataError, Fenced, LinkLost
+from applier.errors import DataError, Fenced, LinkLost, PreflightFailed
 from applier.migrate import phases
 from applier.migrate.copy import Copier
 from applier.migrate.progress import CopyProgress
 from applier.migrate.settings import MigrateSettings
-from applier.migrate.snapshot import SnapshotLost
+from applier.migrate.snapshot import Held, Snapshot, SnapshotLost
 from applier.migrate.state import State, TableState
 from applier.sandbox import Server
 from applier.verify.definitions import Record, Session, query
@@ -178,8 +178,58 @@ def test_killed_between_noting_tables_and_creating_them(
         with pytest.raises(Killed):
             phase(settings, state)
         assert {table.table for table in state.tables()} == {*TABLES, "keyless"}, "all are noted"
-    there = target.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = 'shop'")
-    assert len(there) == created
+    there = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'shop'"
+    assert len(target.execute(there)) == created
+    with State(settings.target) as state:
+        phases.begin(settings, state)
+        phases.copy_schema(settings, state)  # makes the others, whichever phase it was
+    assert len(target.execute(there)) == len(TABLES) + 1
+    resumed(settings)
+    caught_up(settings)
+    assert_same(settings)
+
+
+def test_a_table_that_changed_is_made_anew_also_when_the_run_that_saw_it_failed(
+    shop: Server, target: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = migration(shop, target, threads=1)
+    with State(settings.target) as state:
+        phases.begin(settings, state)
+        phases.copy_schema(settings, state)
+    run_all(
+        shop,
+        (
+            "ALTER TABLE shop.small ALTER v SET DEFAULT 7, ADD KEY another (v, id)",
+            "ALTER TABLE shop.moved ADD w INT FIRST",
+            "DROP TABLE shop.keyless",
+        ),
+    )
+
+    def busy(*ignored: object, **settings: object) -> Held:
+        raise PreflightFailed(detail="the source is too busy")
+
+    with monkeypatch.context() as patched, State(settings.target) as state:
+        patched.setattr(Snapshot, "open", busy)
+        phases.begin(settings, state)
+        with pytest.raises(PreflightFailed):
+            phases.copy_rows(settings, state, CopyProgress())
+    resumed(settings)
+    caught_up(settings)
+    assert_same(settings)
+
+
+def test_a_statement_of_a_killed_process_that_went_on_in_the_server_does_no_harm(
+    shop: Server, target: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = migration(shop, target, threads=1)
+
+    def late(session: Connection[Any], statement: str, arguments: Sequence[object] = ()) -> list[Record]:
+        if statement.startswith("CREATE TABLE `small`"):
+            monkeypatch.undo()
+            target.execute("CREATE TABLE shop.small (of_another_time INT)")
+        return query(session, statement, arguments)
+
+    monkeypatch.setattr("applier.migrate.schema_copy.query", late)
     resumed(settings)
     caught_up(settings)
     assert_same(settings)
