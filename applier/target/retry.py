@@ -37,6 +37,7 @@ ACTION: Final[dict[int, Action]] = {
 }
 
 LOCK_WAIT_TIMEOUT: Final = 1205
+DUPLICATE_KEY: Final = 1062
 PACKET_TOO_LARGE: Final = 1153
 
 # BINLOG answers a missing table privilege with 1105 "Unknown error" and nothing more.

@@ -32,6 +32,7 @@ from scheduler.queues import QueueAborted
 log = logging.getLogger(__name__)
 
 RETRIES_MAX: Final = 20
+DUPLICATE_ATTEMPTS: Final = 11  # with pauses of up to half a second, more than a second in all
 LOCK_WAITS_MAX: Final = 500  # of a second each: as long as a stock replica's ten of 50 seconds
 RETRY_PAUSE_SECONDS_MAX: Final = 0.5
 TURN_ANSWER_SECONDS: Final = 60.0
@@ -207,10 +208,11 @@ class Worker(threading.Thread):
         )
         self.session.roll_back()
         if action is retry.Action.STOP:
-            # Final is only what fails twice, and the second time with everything before it committed. Once has been
-            # seen to mean nothing: 9.7.4 called an insert beside a deleted equal key a duplicate until the purge.
+            # Final is only what fails again, with everything before it committed. Once has been seen to mean nothing:
+            # 9.7.4 called an insert beside a deleted equal key a duplicate until the purge, which may be slow.
             self._clock.wait_for(unit.sequence_first - 1)
-            if in_parts or (alone and attempts > 1):
+            patient = error.code == retry.DUPLICATE_KEY and unit.transactions == 1
+            if in_parts or (alone and attempts >= (DUPLICATE_ATTEMPTS if patient else 2)):
                 raise error
         if in_parts:
             raise WireLost(f"a large transaction has to be read again after {error}")
