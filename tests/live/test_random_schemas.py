@@ -21,7 +21,7 @@ from tests.random_schemas.replays import GROUP_SIZES, MODES, replay_and_check
 from tests.random_schemas.stock import stock_failure
 from tests.servers import GlobalVariables, ServerFactory, reset
 
-CI_SEEDS = 8
+CI_SEEDS = 6
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
