@@ -32,7 +32,7 @@ from scheduler.queues import QueueAborted
 log = logging.getLogger(__name__)
 
 RETRIES_MAX: Final = 20
-DUPLICATE_ATTEMPTS: Final = 11  # with pauses of up to half a second, more than a second in all
+DUPLICATE_ATTEMPTS: Final = 11  # with pauses of a second in all, on average
 LOCK_WAITS_MAX: Final = 500  # of a second each: as long as a stock replica's ten of 50 seconds
 RETRY_PAUSE_SECONDS_MAX: Final = 0.5
 TURN_ANSWER_SECONDS: Final = 60.0
