@@ -358,3 +358,9 @@ def test_a_chain_of_appliers_needs_a_channel_for_each(pair: Pair) -> None:
     found = pair.finding("gtids.chained", gtids="own")
     assert found.level is Level.FAILURE
     assert "--channel" in found.remedy
+    quietly(
+        pair.source, "CREATE USER follower", "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO follower"
+    )
+    unseen = pair.finding("gtids.chained", gtids="own", source_user="follower")
+    assert unseen.level is Level.OK
+    assert "not for this account to see" in unseen.detail

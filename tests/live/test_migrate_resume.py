@@ -218,6 +218,24 @@ def test_a_table_that_changed_is_made_anew_also_when_the_run_that_saw_it_failed(
     assert_same(settings)
 
 
+def test_a_process_that_was_taken_over_drops_no_table(
+    shop: Server, target: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = migration(shop, target, threads=1)
+    with State(settings.target) as state:
+        phases.begin(settings, state)
+        phases.copy_schema(settings, state)
+        shop.execute("ALTER TABLE shop.small ADD w INT")
+
+        def taken_over(*ignored: object) -> None:
+            target.execute("UPDATE applier_migrate.migration SET owner = owner + 1")
+
+        monkeypatch.setattr(phases, "create_databases", taken_over)
+        with pytest.raises(Fenced):
+            phases.copy_rows(settings, state, CopyProgress())
+    assert target.execute("SELECT COUNT(*) FROM shop.small") == ((0,),), "it is still there"
+
+
 def test_a_statement_of_a_killed_process_that_went_on_in_the_server_does_no_harm(
     shop: Server, target: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

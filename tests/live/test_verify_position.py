@@ -83,16 +83,17 @@ def test_it_waits_until_the_target_has_caught_up(follower: Follower) -> None:
 class Delayed(position.AppliedPosition):
     """A target that is always as far behind."""
 
-    seconds: float = 0.4
+    seconds: float = 0.0
 
     def wait(self, target: Session, gtid_set: str, seconds: float) -> bool:
         threading.Event().wait(min(seconds, self.seconds))
         return seconds > self.seconds
 
 
-def test_a_target_with_a_steady_lag_is_compared(follower: Follower) -> None:
-    options = VerifyOptions(wait_seconds=1.0)
-    assert verify(*follower.pair.addresses, options, position=Delayed()).identical
+@pytest.mark.parametrize("lag_seconds", [0.4, 0.6])
+def test_a_target_with_a_steady_lag_is_compared(follower: Follower, lag_seconds: float) -> None:
+    delayed = Delayed(seconds=lag_seconds)
+    assert verify(*follower.pair.addresses, VerifyOptions(wait_seconds=1.0), position=delayed).identical
 
 
 def test_a_target_that_does_not_catch_up_is_not_compared(follower: Follower) -> None:
